@@ -1,0 +1,1 @@
+#include "common/conf/cmq_conf.h"

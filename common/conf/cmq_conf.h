@@ -1,0 +1,55 @@
+/*
+ * cmq_conf: configuration text -> validated struct.
+ * Ownership: struct cmq_conf is plain caller's memory, no pointers.
+ * Units: as in cmq_conf_table.h.
+ * Errors: CMQ_ERR_INVALID with a sentence that names file, line, key, what is allowed and the nearest known key;
+ *         CMQ_ERR_NOT_FOUND / CMQ_ERR_PERMISSION when the file cannot be read. ret_conf is unchanged on error.
+ * Callers: any thread; no state.
+ */
+#ifndef CMQ_CONF_H
+#define CMQ_CONF_H
+
+#include <stdint.h>
+#include <stddef.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "common/base/cmq_reason.h"
+#include "common/conf/cmq_conf_table.h"
+
+/* Field of key `name` in [section] is conf.section_name, for example conf.ingest_port. */
+struct cmq_conf {
+#define U64(section, name, ...)                     uint64_t section##_##name;
+#define TEXT(section, name, preset, bytes_max, ...) char section##_##name[(bytes_max) + 1];
+#define WORD(section, name, ...)                    uint32_t section##_##name;
+    CMQ_CONF_MAP(U64, TEXT, WORD)
+#undef U64
+#undef TEXT
+#undef WORD
+};
+
+/* One `section.key=value` from the command line; applied after the file. */
+struct cmq_conf_override {
+    const char *text;
+};
+
+/* path NULL: defaults only. Also checks what spans several keys (sizes of arenas against the request limit, ring.slots
+ * a power of two, ...). */
+CMQ_MUST_USE enum cmq_err cmq_conf_load(const char *path, const struct cmq_conf_override *overrides,
+                                        size_t override_count, struct cmq_conf *ret_conf,
+                                        struct cmq_reason *reason);
+
+/* The largest record that a request can become, in payload bytes: what rings and arenas are sized by. */
+uint64_t cmq_conf_record_bytes_max(const struct cmq_conf *conf);
+
+/* Which keys changed and whether a running stage may take them (SIGHUP): only common.log_level, common.drain_ms,
+ * ingest.admission_wait_ms, ingest.waiting_bytes_max, dispatcher.write_timeout_ms, dispatcher.frame_*.
+ * Returns false and names the first key that needs a restart. */
+bool cmq_conf_reloadable(const struct cmq_conf *old_conf, const struct cmq_conf *new_conf,
+                         struct cmq_reason *reason);
+
+/* The commented sample file, and the reference page (Markdown), from the table. */
+void cmq_conf_print_sample(FILE *out);
+void cmq_conf_print_reference(FILE *out);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * cmq_log: the only writer to stderr. One line a call: `ts=... level=... stage=... inst=... pid=... ev=... key=value...`.
+ * Ownership: nothing is kept of the arguments.
+ * Units: a line has at most 1,024 bytes; longer ones are cut and end in `cut=1`.
+ * Errors: none are returned; a line that cannot be written is counted and lost.
+ * Callers: any thread. Never pass payloads, keys or tokens; client strings go through cmq_log_quote.
+ */
+#ifndef CMQ_LOG_H
+#define CMQ_LOG_H
+
+#include <stddef.h>
+
+#include "common/base/cmq_err.h"
+
+enum cmq_log_level { CMQ_LOG_DEBUG, CMQ_LOG_INFO, CMQ_LOG_WARN, CMQ_LOG_ERROR };
+
+/* Every event that the broker can report, once. The name in the log is the lower-case word. */
+#define CMQ_LOG_EVENT_MAP(X)                                                                              \
+    X(STARTING, "starting") X(READY, "ready") X(WAITING, "waiting") X(DRAINING, "draining")               \
+    X(DRAINED, "drained") X(STOPPED, "stopped") X(RELOADED, "reloaded") X(REFUSED, "refused")             \
+    X(CONFIG, "config") X(RING_ATTACHED, "ring_attached") X(RING_CREATED, "ring_created")                 \
+    X(MEMBER_JOINED, "member_joined") X(MEMBER_LEFT, "member_left") X(MEMBER_DEAD, "member_dead")         \
+    X(MEMBER_COLLECTED, "member_collected") X(LEASE_STOLEN, "lease_stolen") X(RECORD_VOID, "record_void") \
+    X(RECORD_BAD, "record_bad") X(RING_FULL, "ring_full") X(RING_CORRUPT, "ring_corrupt")                 \
+    X(LISTENING, "listening") X(CLIENT_REFUSED, "client_refused") X(CLIENT_SLOW, "client_slow")           \
+    X(KEYRING_LOADED, "keyring_loaded") X(KEY_REFUSED, "key_refused") X(KEY_ROTATED, "key_rotated")       \
+    X(LIBRARY, "library") X(SYSTEM_ERROR, "system_error") X(REPEATED, "repeated")
+
+enum cmq_log_event {
+#define X(name, text) CMQ_EV_##name,
+    CMQ_LOG_EVENT_MAP(X)
+#undef X
+};
+
+/* Sets the fixed fields of every following line. stage must outlive the process (a literal). Call once, early. */
+void cmq_log_open(const char *stage, unsigned instance, enum cmq_log_level level);
+void cmq_log_set_level(enum cmq_log_level level);
+
+/* fmt gives the `key=value` pairs after ev=. Values with blanks must be quoted by cmq_log_quote. The same event at
+ * WARN or ERROR more than 20 times a second is counted, and reported once a second as ev=repeated of=<ev> count=N. */
+void cmq_log(enum cmq_log_level level, enum cmq_log_event event, const char *fmt, ...) CMQ_PRINTF(3, 4);
+
+/* Writes text as a quoted, escaped, cut (128 bytes of input) value into the caller's buffer and returns it.
+ * Everything outside printable ASCII, and quote and backslash, becomes \xNN. */
+struct cmq_log_quoted {
+    char text[560];
+};
+const char *cmq_log_quote(struct cmq_log_quoted *ret_quoted, const void *data, size_t bytes);
+
+#endif

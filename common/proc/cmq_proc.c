@@ -1,0 +1,1 @@
+#include "common/proc/cmq_proc.h"

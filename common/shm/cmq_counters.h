@@ -1,0 +1,55 @@
+/*
+ * cmq_counters: every counter of every stage, once. Status, metrics and ctl read this table.
+ * Ownership: none.
+ * Units: in the unit column. Counters only rise during one process's life; gauges go up and down.
+ * Errors: none.
+ * Callers: any.
+ */
+#ifndef CMQ_COUNTERS_H
+#define CMQ_COUNTERS_H
+
+/* X(NAME, kind, unit, help); the name in output is the lower-case word */
+#define CMQ_COUNTER_MAP(X)                                                                              \
+    X(RECORDS, COUNTER, "records", "records published, sealed, or delivered whole")                     \
+    X(MESSAGES, COUNTER, "messages", "messages in those records")                                       \
+    X(BYTES_IN, COUNTER, "bytes", "request bodies, plain batches, or sealed batches read")              \
+    X(BYTES_OUT, COUNTER, "bytes", "plain batches, sealed batches, or frames written")                  \
+    X(WORK_NS, COUNTER, "ns", "time spent on records, without waiting")                                 \
+    X(WAITS, COUNTER, "", "sleeps")                                                                     \
+    X(WAITS_LATE, COUNTER, "", "sleeps that timed out although there was work: lost wake-ups")          \
+    X(STOLEN, COUNTER, "records", "records taken over from another member")                             \
+    X(LOST, COUNTER, "records", "results dropped because another member was first")                     \
+    X(VOIDS, COUNTER, "records", "unreadable records that were skipped")                                \
+    X(REQUESTS, COUNTER, "requests", "HTTP requests answered")                                          \
+    X(REJECTED_BAD, COUNTER, "requests", "requests refused with 400, 404, 405, 411 or 415")             \
+    X(REJECTED_LARGE, COUNTER, "requests", "requests refused with 413")                                 \
+    X(REJECTED_FULL, COUNTER, "requests", "requests refused with 503")                                  \
+    X(CLIENTS, GAUGE, "", "open connections")                                                           \
+    X(CLIENTS_TOTAL, COUNTER, "", "connections accepted")                                               \
+    X(CLIENTS_DROPPED, COUNTER, "", "clients closed because they took nothing or did not answer pings") \
+    X(FRAMES, COUNTER, "frames", "WebSocket frames taken whole by a socket")                            \
+    X(REDELIVERED, COUNTER, "messages", "messages offered again after a client or dispatcher went away") \
+    X(UNDELIVERABLE, COUNTER, "messages", "messages in units that could not be opened")                 \
+    X(BACKLOG, GAUGE, "records", "records in hand")                                                     \
+    X(KEY_EPOCH, GAUGE, "", "newest data key epoch in use")                                             \
+    X(SEALS, COUNTER, "units", "AEAD units sealed or opened")
+
+enum cmq_counter {
+#define X(name, kind, unit, help) CMQ_COUNT_##name,
+    CMQ_COUNTER_MAP(X)
+#undef X
+    CMQ_COUNTER_COUNT
+};
+
+enum cmq_counter_kind { CMQ_KIND_COUNTER, CMQ_KIND_GAUGE };
+
+struct cmq_counter_info {
+    const char *name; /* lower case */
+    enum cmq_counter_kind kind;
+    const char *unit;
+    const char *help;
+};
+/* index < CMQ_COUNTER_COUNT */
+const struct cmq_counter_info *cmq_counter_info(enum cmq_counter counter);
+
+#endif

@@ -1,0 +1,1 @@
+#include "common/shm/cmq_ring.h"

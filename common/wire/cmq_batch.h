@@ -1,0 +1,99 @@
+/*
+ * cmq_batch: the two batch formats, plain (ingest -> encryptor) and sealed (encryptor -> dispatcher, log).
+ * Ownership: encoders write to the caller's memory; decoders borrow the span, results point into it.
+ * Units: bytes, messages, milliseconds since 1970.
+ * Errors: CMQ_ERR_MALFORMED, CMQ_ERR_VERSION, CMQ_ERR_TOO_BIG; nothing is asserted about the bytes.
+ * Callers: any thread. Decoders are safe on shared memory in the sense of cmq_mp.h.
+ *
+ * Plain, MessagePack:  [version, flags, accepted_at_ms, [unit, ...]]      unit = [topic, count, messages]
+ *   messages is a bin that holds `count` MessagePack messages back to back, so that the encryptor need not walk them.
+ *   A message is a str (text) or bin (octets); an array is reserved for messages with headers.
+ * Sealed, MessagePack: [version, seq, accepted_at_ms, [unit, ...]]
+ *   unit = [topic, count, flags, suite, key_id (bin 16), nonce (bin 24), sealed (bin: ciphertext and 16-byte tag)]
+ *   The sealed plaintext is the plain unit's messages. The ciphertext comes last, so it is sealed in place.
+ * AAD of a unit: version, suite, key_id, seq, topic, count, accepted_at_ms, flags; each as u32le length, then the bytes
+ * (numbers as 8 bytes little-endian).
+ */
+#ifndef CMQ_BATCH_H
+#define CMQ_BATCH_H
+
+#include "common/base/cmq_base.h"
+#include "common/base/cmq_err.h"
+#include "common/wire/cmq_mp.h"
+
+#define CMQ_BATCH_VERSION          1u
+#define CMQ_BATCH_UNITS_MAX        1024u
+#define CMQ_TOPIC_BYTES_MAX        255u
+#define CMQ_KEY_ID_BYTES           16u
+#define CMQ_NONCE_BYTES            24u
+#define CMQ_TAG_BYTES              16u
+#define CMQ_SUITE_XAES_256_GCM     1u
+/* Room that a batch of `units` units needs besides topics and messages. */
+#define CMQ_BATCH_HEAD_BYTES       64u
+#define CMQ_PLAIN_UNIT_BYTES       24u
+#define CMQ_SEALED_UNIT_BYTES      128u
+#define CMQ_BATCH_AAD_BYTES_MAX    (8u * 4u + 6u * 8u + CMQ_KEY_ID_BYTES + CMQ_TOPIC_BYTES_MAX)
+
+/* ---- messages ---- */
+
+/* Head of a str or bin message; the body is appended by the caller. ret_head needs 5 bytes; returns bytes written. */
+size_t cmq_message_head(uint8_t *ret_head, bool text, uint32_t body_bytes);
+
+struct cmq_message {
+    bool text;
+    struct cmq_span body;
+};
+CMQ_MUST_USE enum cmq_err cmq_message_next(struct cmq_mp_reader *reader, struct cmq_message *ret_message);
+
+/* ---- plain ---- */
+
+struct cmq_plain_head {
+    uint32_t flags;
+    uint32_t unit_count;
+    uint64_t accepted_at_ms;
+};
+struct cmq_plain_unit {
+    struct cmq_span topic; /* 1..255 bytes */
+    uint32_t count;        /* messages */
+    struct cmq_span messages;
+};
+/* Writes everything up to and including the bin head of the only unit's messages; the messages themselves follow and
+ * are appended by the caller. dst needs CMQ_BATCH_HEAD_BYTES + CMQ_PLAIN_UNIT_BYTES + topic bytes.
+ * Returns bytes written. */
+size_t cmq_plain_encode_head(uint8_t *dst, const struct cmq_plain_head *head, struct cmq_span topic, uint32_t count,
+                             uint32_t messages_bytes);
+CMQ_MUST_USE enum cmq_err cmq_plain_decode(struct cmq_span batch, struct cmq_mp_reader *ret_units,
+                                           struct cmq_plain_head *ret_head);
+/* Call unit_count times. After the last one cmq_mp_left must be 0; the caller checks. */
+CMQ_MUST_USE enum cmq_err cmq_plain_next(struct cmq_mp_reader *units, struct cmq_plain_unit *ret_unit);
+
+/* ---- sealed ---- */
+
+struct cmq_sealed_head {
+    uint64_t seq;
+    uint64_t accepted_at_ms;
+    uint32_t unit_count;
+};
+struct cmq_sealed_unit {
+    uint8_t topic[CMQ_TOPIC_BYTES_MAX]; /* private copy */
+    uint8_t topic_bytes;
+    uint32_t count;
+    uint32_t flags;
+    uint32_t suite;
+    uint8_t key_id[CMQ_KEY_ID_BYTES];   /* private copy */
+    uint8_t nonce[CMQ_NONCE_BYTES];     /* private copy */
+    struct cmq_span sealed;             /* ciphertext and tag, at least CMQ_TAG_BYTES, in place */
+};
+/* dst needs CMQ_BATCH_HEAD_BYTES. Returns bytes written. */
+size_t cmq_sealed_encode_head(uint8_t *dst, const struct cmq_sealed_head *head);
+/* Writes all of a unit but the sealed bytes, which the caller writes right behind (unit->sealed.bytes of them;
+ * unit->sealed.data is ignored). dst needs CMQ_SEALED_UNIT_BYTES + topic bytes. Returns bytes written. */
+size_t cmq_sealed_encode_unit(uint8_t *dst, const struct cmq_sealed_unit *unit);
+CMQ_MUST_USE enum cmq_err cmq_sealed_decode(struct cmq_span batch, struct cmq_mp_reader *ret_units,
+                                            struct cmq_sealed_head *ret_head);
+CMQ_MUST_USE enum cmq_err cmq_sealed_next(struct cmq_mp_reader *units, struct cmq_sealed_unit *ret_unit);
+
+/* dst needs CMQ_BATCH_AAD_BYTES_MAX. Returns bytes written. */
+size_t cmq_sealed_aad(uint8_t *dst, const struct cmq_sealed_head *head, const struct cmq_sealed_unit *unit);
+
+#endif

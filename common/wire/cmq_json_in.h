@@ -1,0 +1,53 @@
+/*
+ * cmq_json_in: request bodies of the original API -> MessagePack messages. The only user of simdjson.
+ * Ownership: a parser is heap memory, reused from request to request; bodies are borrowed.
+ * Units: bytes, messages.
+ * Errors: CMQ_ERR_MALFORMED, CMQ_ERR_TOO_BIG with struct cmq_json_error; CMQ_ERR_NOMEM. On error *messages is as before.
+ * Callers: one thread a parser.
+ *
+ * Strings arrive byte-exact: escapes (also \u0000 and surrogate pairs) are decoded to UTF-8; lone surrogates and invalid
+ * UTF-8 are refused. Unknown members are ignored. "content" twice in one object, or "messages" twice, is refused.
+ * (RFC 8259; the original service took the same bodies.)
+ */
+#ifndef CMQ_JSON_IN_H
+#define CMQ_JSON_IN_H
+
+#include "common/base/cmq_buf.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Bytes behind the body that must be readable (their content does not matter). */
+#define CMQ_JSON_PADDING 64u
+
+struct cmq_json_parser;
+
+struct cmq_json_limits {
+    size_t message_bytes_max;
+    uint32_t messages_max;
+};
+
+struct cmq_json_error {
+    size_t offset;        /* byte position in the body; SIZE_MAX if it isn't known */
+    uint32_t index;       /* index in "messages"; UINT32_MAX when the error isn't inside one */
+    char text[160];       /* what is wrong and what is expected; never echoes the body */
+};
+
+CMQ_MUST_USE enum cmq_err cmq_json_parser_new(size_t body_bytes_max, struct cmq_json_parser **ret_parser);
+void cmq_json_parser_free(struct cmq_json_parser *parser);
+
+/* {"content":"..."}: appends one message. */
+CMQ_MUST_USE enum cmq_err cmq_json_parse_single(struct cmq_json_parser *parser, struct cmq_span body,
+                                                const struct cmq_json_limits *limits, struct cmq_buf *messages,
+                                                struct cmq_json_error *ret_error);
+/* {"messages":[{"content":"..."},...]}: appends the messages, may be none. */
+CMQ_MUST_USE enum cmq_err cmq_json_parse_batch(struct cmq_json_parser *parser, struct cmq_span body,
+                                               const struct cmq_json_limits *limits, struct cmq_buf *messages,
+                                               uint32_t *ret_count, struct cmq_json_error *ret_error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
