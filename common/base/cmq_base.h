@@ -14,12 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define cmq_assert(cond)                                                                        \
-    do {                                                                                        \
-        if (__builtin_expect(!(cond), 0)) {                                                     \
+#define cmq_assert(cond)                                                                           \
+    do {                                                                                           \
+        if (__builtin_expect(!(cond), 0)) {                                                        \
             fprintf(stderr, "ev=assert file=%s line=%d cond=\"%s\"\n", __FILE__, __LINE__, #cond); \
-            abort();                                                                            \
-        }                                                                                       \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 #define CMQ_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
@@ -33,7 +33,10 @@ struct cmq_span {
 
 static inline struct cmq_span cmq_span_make(const void *data, size_t bytes)
 {
-    return (struct cmq_span){.data = (const uint8_t *)data, .bytes = bytes};
+    struct cmq_span span;
+    span.data = (const uint8_t *)data; /* no compound literal: C++ reads this header too */
+    span.bytes = bytes;
+    return span;
 }
 
 static inline uint64_t cmq_min_u64(uint64_t a, uint64_t b)
@@ -50,6 +53,16 @@ static inline uint64_t cmq_max_u64(uint64_t a, uint64_t b)
 static inline uint64_t cmq_align_up(uint64_t value, uint64_t align)
 {
     return (value + align - 1) & ~(align - 1);
+}
+
+/* Inside a busy wait: lets the other hardware thread run. */
+static inline void cmq_cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
 }
 
 static inline bool cmq_is_pow2(uint64_t value)

@@ -18,6 +18,7 @@ struct cmq_reason {
 
 /* Stores the sentence and returns err, so that `return cmq_reason_set(reason, err, ...)` reads well.
  * Never pass key bytes, tokens or payloads. */
-enum cmq_err cmq_reason_set(struct cmq_reason *reason, enum cmq_err err, const char *fmt, ...) CMQ_PRINTF(3, 4);
+enum cmq_err cmq_reason_set(struct cmq_reason *reason, enum cmq_err err, const char *fmt, ...)
+    CMQ_PRINTF(3, 4);
 
 #endif

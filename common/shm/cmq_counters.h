@@ -8,43 +8,45 @@
 #ifndef CMQ_COUNTERS_H
 #define CMQ_COUNTERS_H
 
-/* X(NAME, kind, unit, help); the name in output is the lower-case word */
-#define CMQ_COUNTER_MAP(X)                                                                              \
-    X(RECORDS, COUNTER, "records", "records published, sealed, or delivered whole")                     \
-    X(MESSAGES, COUNTER, "messages", "messages in those records")                                       \
-    X(BYTES_IN, COUNTER, "bytes", "request bodies, plain batches, or sealed batches read")              \
-    X(BYTES_OUT, COUNTER, "bytes", "plain batches, sealed batches, or frames written")                  \
-    X(WORK_NS, COUNTER, "ns", "time spent on records, without waiting")                                 \
-    X(WAITS, COUNTER, "", "sleeps")                                                                     \
-    X(WAITS_LATE, COUNTER, "", "sleeps that timed out although there was work: lost wake-ups")          \
-    X(STOLEN, COUNTER, "records", "records taken over from another member")                             \
-    X(LOST, COUNTER, "records", "results dropped because another member was first")                     \
-    X(VOIDS, COUNTER, "records", "unreadable records that were skipped")                                \
-    X(REQUESTS, COUNTER, "requests", "HTTP requests answered")                                          \
-    X(REJECTED_BAD, COUNTER, "requests", "requests refused with 400, 404, 405, 411 or 415")             \
-    X(REJECTED_LARGE, COUNTER, "requests", "requests refused with 413")                                 \
-    X(REJECTED_FULL, COUNTER, "requests", "requests refused with 503")                                  \
-    X(CLIENTS, GAUGE, "", "open connections")                                                           \
-    X(CLIENTS_TOTAL, COUNTER, "", "connections accepted")                                               \
-    X(CLIENTS_DROPPED, COUNTER, "", "clients closed because they took nothing or did not answer pings") \
-    X(FRAMES, COUNTER, "frames", "WebSocket frames taken whole by a socket")                            \
-    X(REDELIVERED, COUNTER, "messages", "messages offered again after a client or dispatcher went away") \
-    X(UNDELIVERABLE, COUNTER, "messages", "messages in units that could not be opened")                 \
-    X(BACKLOG, GAUGE, "records", "records in hand")                                                     \
-    X(KEY_EPOCH, GAUGE, "", "newest data key epoch in use")                                             \
-    X(SEALS, COUNTER, "units", "AEAD units sealed or opened")
+/* X(NAME, name in output, kind, unit, help) */
+#define CMQ_COUNTER_MAP(X)                                                                                   \
+    X(RECORDS, "records", COUNTER, "records", "records published, sealed, or delivered whole")               \
+    X(MESSAGES, "messages", COUNTER, "messages", "messages in those records")                                \
+    X(BYTES_IN, "bytes_in", COUNTER, "bytes", "request bodies, plain batches, or sealed batches read")       \
+    X(BYTES_OUT, "bytes_out", COUNTER, "bytes", "plain batches, sealed batches, or frames written")          \
+    X(WORK_NS, "work_ns", COUNTER, "ns", "time spent on records, without waiting")                           \
+    X(WAITS, "waits", COUNTER, "", "sleeps")                                                                 \
+    X(WAITS_LATE, "waits_late", COUNTER, "", "sleeps that timed out although there was work: lost wake-ups") \
+    X(STOLEN, "stolen", COUNTER, "records", "records taken over from another member")                        \
+    X(LOST, "lost", COUNTER, "records", "results dropped because another member was first")                  \
+    X(VOIDS, "voids", COUNTER, "records", "unreadable records that were skipped")                            \
+    X(REQUESTS, "requests", COUNTER, "requests", "HTTP requests answered")                                   \
+    X(REJECTED_BAD, "rejected_bad", COUNTER, "requests", "requests refused with 400, 404, 405, 411 or 415")  \
+    X(REJECTED_LARGE, "rejected_large", COUNTER, "requests", "requests refused with 413")                    \
+    X(REJECTED_FULL, "rejected_full", COUNTER, "requests", "requests refused with 503")                      \
+    X(CLIENTS, "clients", GAUGE, "", "open connections")                                                     \
+    X(CLIENTS_TOTAL, "clients_total", COUNTER, "", "connections accepted")                                   \
+    X(CLIENTS_DROPPED, "clients_dropped", COUNTER, "",                                                       \
+      "clients closed because they took nothing or did not answer pings")                                    \
+    X(FRAMES, "frames", COUNTER, "frames", "WebSocket frames taken whole by a socket")                       \
+    X(REDELIVERED, "redelivered", COUNTER, "messages",                                                       \
+      "messages offered again after a client or dispatcher went away")                                       \
+    X(UNDELIVERABLE, "undeliverable", COUNTER, "messages", "messages in units that could not be opened")     \
+    X(BACKLOG, "backlog", GAUGE, "records", "records in hand")                                               \
+    X(KEY_EPOCH, "key_epoch", GAUGE, "", "newest data key epoch in use")                                     \
+    X(SEALS, "seals", COUNTER, "units", "AEAD units sealed or opened")
 
 enum cmq_counter {
-#define X(name, kind, unit, help) CMQ_COUNT_##name,
+#define X(name, text, kind, unit, help) CMQ_COUNT_##name,
     CMQ_COUNTER_MAP(X)
 #undef X
-    CMQ_COUNTER_COUNT
+        CMQ_COUNTER_COUNT
 };
 
 enum cmq_counter_kind { CMQ_KIND_COUNTER, CMQ_KIND_GAUGE };
 
 struct cmq_counter_info {
-    const char *name; /* lower case */
+    const char *name;
     enum cmq_counter_kind kind;
     const char *unit;
     const char *help;

@@ -1,9 +1,9 @@
 /*
- * cmq_ring: the shared-memory rings as the stages see them. The protocol is in cmq_layout.h and docs/RINGS.md.
- * Ownership: struct cmq_ring is this process's view; attach/detach. Spans into shared memory are valid as said below.
- * Units: seq = number of a record, dense from first_seq; bytes; messages; milliseconds; nanoseconds (monotonic).
- * Errors: CMQ_ERR_AGAIN (nothing there yet), CMQ_ERR_FULL, CMQ_ERR_LAYOUT, CMQ_ERR_CORRUPT, CMQ_ERR_LOST, ... a call.
- * Callers: any thread unless said otherwise.
+ * cmq_ring: the shared-memory rings as the stages see them. The protocol is in cmq_layout.h and
+ * docs/RINGS.md. Ownership: struct cmq_ring is this process's view; attach/detach. Spans into shared memory
+ * are valid as said below. Units: seq = number of a record, dense from first_seq; bytes; messages;
+ * milliseconds; nanoseconds (monotonic). Errors: CMQ_ERR_AGAIN (nothing there yet), CMQ_ERR_FULL,
+ * CMQ_ERR_LAYOUT, CMQ_ERR_CORRUPT, CMQ_ERR_LOST, ... a call. Callers: any thread unless said otherwise.
  */
 #ifndef CMQ_RING_H
 #define CMQ_RING_H
@@ -16,10 +16,10 @@
 
 enum cmq_role { CMQ_ROLE_NONE, CMQ_ROLE_INGEST, CMQ_ROLE_ENCRYPTOR, CMQ_ROLE_DISPATCHER, CMQ_ROLE_OBSERVER };
 
-#define CMQ_MEMBERS_MAX       255u /* ids 0..254; 255 means nobody */
-#define CMQ_ROLE_MEMBERS_MAX  64u
-#define CMQ_INSTANCE_BYTES    32u
-#define CMQ_PROGRESS_DONE     0x0fffffffu
+#define CMQ_MEMBERS_MAX      255u /* ids 0..254; 255 means nobody */
+#define CMQ_ROLE_MEMBERS_MAX 64u
+#define CMQ_INSTANCE_BYTES   32u
+#define CMQ_PROGRESS_DONE    0x0fffffffu
 
 struct cmq_ring_setup {
     const char *instance;      /* [A-Za-z0-9_-]{1,31} */
@@ -36,22 +36,25 @@ struct cmq_ring;
 
 /* ---- creation and attachment ---- */
 
-/* Creates the objects if they do not exist (or are left from another boot, or half made by a creator that died).
- * CMQ_ERR_EXISTS: a usable ring was there already, nothing was changed. Serialised by run_dir/INSTANCE.lock. */
+/* Creates the objects if they do not exist (or are left from another boot, or half made by a creator that
+ * died). CMQ_ERR_EXISTS: a usable ring was there already, nothing was changed. Serialised by
+ * run_dir/INSTANCE.lock. */
 CMQ_MUST_USE enum cmq_err cmq_ring_create(const struct cmq_ring_setup *setup, struct cmq_reason *reason);
 /* Removes all objects of the instance; CMQ_ERR_EXISTS when a member is alive. */
 CMQ_MUST_USE enum cmq_err cmq_ring_destroy(const struct cmq_ring_setup *setup, struct cmq_reason *reason);
 
-/* CMQ_ERR_AGAIN: not created yet, call again later. CMQ_ERR_LAYOUT: made by a build that disagrees; the reason says how.
- * As INGEST, ENCRYPTOR, DISPATCHER this joins the ring: a member id, its lock, and a new arena (DISPATCHER: a page).
- * As OBSERVER everything is mapped read-only and nothing is written anywhere. */
+/* CMQ_ERR_AGAIN: not created yet, call again later. CMQ_ERR_LAYOUT: made by a build that disagrees; the
+ * reason says how. As INGEST, ENCRYPTOR, DISPATCHER this joins the ring: a member id, its lock, and a new
+ * arena (DISPATCHER: a page). As OBSERVER everything is mapped read-only and nothing is written anywhere. */
 CMQ_MUST_USE enum cmq_err cmq_ring_attach(const struct cmq_ring_setup *setup, enum cmq_role role,
                                           struct cmq_ring **ret_ring, struct cmq_reason *reason);
-/* Leaves and unmaps. The arena is removed now if no live slot names it, else later by any other member. NULL is fine. */
+/* Leaves and unmaps. The arena is removed now if no live slot names it, else later by any other member. NULL
+ * is fine. */
 void cmq_ring_detach(struct cmq_ring *ring);
 
-/* Heartbeat, collection of dead members' arenas, gate advance. Call every 250 ms or so from one thread a process.
- * CMQ_ERR_CORRUPT: an impossible word was found (the reason names it); CMQ_ERR_LOST: this member was declared dead. */
+/* Heartbeat, collection of dead members' arenas, gate advance. Call every 250 ms or so from one thread a
+ * process. CMQ_ERR_CORRUPT: an impossible word was found (the reason names it); CMQ_ERR_LOST: this member was
+ * declared dead. */
 CMQ_MUST_USE enum cmq_err cmq_ring_tick(struct cmq_ring *ring, struct cmq_reason *reason);
 
 /* This process's counters, in its member page; written relaxed, read by anyone. See cmq_counters.h. */
@@ -61,32 +64,38 @@ uint64_t cmq_ring_record_bytes_max(const struct cmq_ring *ring);
 
 /* ---- ingest ---- */
 
-/* Copies the parts, back to back, into the own arena and publishes them as one record. When this returns CMQ_OK the
- * record survives the death of any process. CMQ_ERR_FULL: no slot or no arena space now. CMQ_ERR_TOO_BIG.
- * CMQ_ERR_DRAINING: the ring is told to drain. Any thread. Never blocks. */
-CMQ_MUST_USE enum cmq_err cmq_ring_publish(struct cmq_ring *ring, const struct cmq_span *parts, size_t part_count,
-                                           uint32_t messages, uint64_t *ret_seq);
+/* Copies the parts, back to back, into the own arena and publishes them as one record. When this returns
+ * CMQ_OK the record survives the death of any process. CMQ_ERR_FULL: no slot or no arena space now.
+ * CMQ_ERR_TOO_BIG. CMQ_ERR_DRAINING: the ring is told to drain. Any thread. Never blocks. */
+CMQ_MUST_USE enum cmq_err cmq_ring_publish(struct cmq_ring *ring, const struct cmq_span *parts,
+                                           size_t part_count, uint32_t messages, uint64_t *ret_seq);
 
 /* ---- encryptor (one thread) ---- */
 
 struct cmq_lease {
     uint64_t seq;
-    struct cmq_span payload; /* plain batch, in the producer's arena: shared memory, may change, never outside bounds */
-    uint32_t messages;       /* as the producer claims */
-    uint8_t *dst;            /* room for the sealed batch, in the own arena, others see it only after commit */
+    struct cmq_span
+        payload; /* plain batch, in the producer's arena: shared memory, may change, never outside bounds */
+    uint32_t messages; /* as the producer claims */
+    uint8_t *dst;      /* room for the sealed batch, in the own arena, others see it only after commit */
     size_t dst_bytes;
     bool stolen;
-    bool bad;                /* the record is unreadable: commit with cmq_ring_commit_void */
-    uint64_t own_pos;        /* private to cmq_ring */
+    bool bad;         /* the record is unreadable: commit with cmq_ring_commit_void */
+    uint64_t own_pos; /* private to cmq_ring */
 };
 
-/* Takes the next record. CMQ_ERR_AGAIN: nothing to do. CMQ_ERR_FULL: no room for the result (wait for space). */
+/* Takes the next record. CMQ_ERR_AGAIN: nothing to do. CMQ_ERR_FULL: no room for the result (wait for space).
+ */
 CMQ_MUST_USE enum cmq_err cmq_ring_lease(struct cmq_ring *ring, struct cmq_lease *ret_lease);
-/* CMQ_ERR_LOST: another encryptor had committed this record already; the result is dropped, nothing is wrong. */
-CMQ_MUST_USE enum cmq_err cmq_ring_commit(struct cmq_ring *ring, const struct cmq_lease *lease, size_t sealed_bytes,
-                                          uint32_t messages);
+/* CMQ_ERR_LOST: another encryptor had committed this record already; the result is dropped, nothing is wrong.
+ */
+CMQ_MUST_USE enum cmq_err cmq_ring_commit(struct cmq_ring *ring, const struct cmq_lease *lease,
+                                          size_t sealed_bytes, uint32_t messages);
 /* Commits a VOID record: dispatchers skip and count it. */
 CMQ_MUST_USE enum cmq_err cmq_ring_commit_void(struct cmq_ring *ring, const struct cmq_lease *lease);
+/* Gives the result's room back without a result. The lease stays and ages, so that anyone may steal the
+ * record. */
+void cmq_ring_abandon(struct cmq_ring *ring, const struct cmq_lease *lease);
 
 /* ---- dispatcher (one thread) ---- */
 
@@ -103,7 +112,8 @@ struct cmq_claim {
 /* Takes the lowest committed record that nobody has. CMQ_ERR_AGAIN: nothing there. */
 CMQ_MUST_USE enum cmq_err cmq_ring_claim(struct cmq_ring *ring, struct cmq_claim *ret_claim);
 /* The first `progress` messages are delivered. CMQ_ERR_LOST: the claim was taken over; stop delivering it. */
-CMQ_MUST_USE enum cmq_err cmq_ring_progress(struct cmq_ring *ring, struct cmq_claim *claim, uint32_t progress);
+CMQ_MUST_USE enum cmq_err cmq_ring_progress(struct cmq_ring *ring, struct cmq_claim *claim,
+                                            uint32_t progress);
 /* All are delivered. The payload must not be touched afterwards. CMQ_ERR_LOST as above. */
 CMQ_MUST_USE enum cmq_err cmq_ring_done(struct cmq_ring *ring, struct cmq_claim *claim);
 /* Gives the record back, for any dispatcher to claim at once. */
@@ -118,9 +128,9 @@ enum cmq_wait {
     CMQ_WAIT_SPACE_ENCRYPTOR
 };
 
-/* Sleeps until the condition may hold, *stop becomes non-zero, or timeout_ms (capped by setup.wait_ms) has passed. Spins
- * first while traffic is recent. One thread a member and kind. Returns true if the condition held when it looked last;
- * false says nothing. Spurious returns happen: look, then wait again. */
+/* Sleeps until the condition may hold, *stop becomes non-zero, or timeout_ms (capped by setup.wait_ms) has
+ * passed. Spins first while traffic is recent. One thread a member and kind. Returns true if the condition
+ * held when it looked last; false says nothing. Spurious returns happen: look, then wait again. */
 bool cmq_ring_wait(struct cmq_ring *ring, enum cmq_wait kind, uint32_t timeout_ms, const atomic_uint *stop);
 /* Makes a waiter of this process and kind return now (any thread). */
 void cmq_ring_wake(struct cmq_ring *ring, enum cmq_wait kind);
@@ -138,7 +148,7 @@ struct cmq_member_state {
     uint32_t id, instance_number;
     enum cmq_role role;
     int32_t pid;
-    bool alive;            /* holds its lock */
+    bool alive; /* holds its lock */
     uint64_t start_wall_ms;
     uint64_t arena_bytes;
     uint64_t counters[CMQ_COUNTER_COUNT];

@@ -1,1 +1,80 @@
-#include "common/shm/cmq_ring.h"
+#include "common/base/cmq_clock.h"
+#include "common/shm/cmq_bell.h"
+#include "common/shm/cmq_view.h"
+
+/* Spinning pays only while records come quickly one after the other. */
+enum { RECENT_US = 200, SPINS_PER_CLOCK = 32 };
+
+struct waiter {
+    struct cmq_ring *ring;
+    cmq_bell_look *look;
+    const atomic_uint *stop;
+    _Atomic uint32_t *poke;
+    bool found; /* what look said last */
+};
+
+static const struct {
+    enum cmq_bell_index bell;
+    cmq_bell_look *look;
+} kinds[] = {[CMQ_WAIT_PLAIN] = {CMQ_BELL_PLAIN, cmq_lease_look},
+             [CMQ_WAIT_SEALED] = {CMQ_BELL_SEALED, cmq_claim_look},
+             [CMQ_WAIT_SPACE_INGEST] = {CMQ_BELL_SPACE_INGEST, cmq_space_look_ingest},
+             [CMQ_WAIT_SPACE_ENCRYPTOR] = {CMQ_BELL_SPACE_ENCRYPTOR, cmq_space_look_encryptor}};
+
+/* Everything that ends the wait, on fresh values. */
+static bool look(void *context)
+{
+    struct waiter *waiter = context;
+    /* Pairs with cmq_ring_wake and the stage's own store; seq_cst side of the bell's fence. */
+    if (atomic_load_explicit(waiter->poke, memory_order_acquire) != 0 ||
+        (waiter->stop != NULL && atomic_load_explicit(waiter->stop, memory_order_acquire) != 0))
+        return true;
+    waiter->found = waiter->look(waiter->ring);
+    return waiter->found;
+}
+
+static bool spin(struct waiter *waiter, uint64_t spin_us)
+{
+    struct cmq_ring *ring = waiter->ring;
+    uint64_t now_ns = cmq_clock_mono_ns();
+    uint64_t last_ns = atomic_load_explicit(&ring->last_work_ns, memory_order_relaxed);
+    if (spin_us == 0 || now_ns - last_ns > RECENT_US * CMQ_NS_PER_US)
+        return look(waiter);
+    const uint64_t end_ns = now_ns + spin_us * CMQ_NS_PER_US;
+    do {
+        for (unsigned i = 0; i < SPINS_PER_CLOCK; i++) {
+            if (look(waiter))
+                return true;
+            cmq_cpu_relax();
+        }
+    } while (cmq_clock_mono_ns() < end_ns);
+    return false;
+}
+
+bool cmq_ring_wait(struct cmq_ring *ring, enum cmq_wait kind, uint32_t timeout_ms, const atomic_uint *stop)
+{
+    struct waiter waiter = {
+        .ring = ring, .look = kinds[kind].look, .stop = stop, .poke = &ring->poke[kinds[kind].bell]};
+    uint64_t timeout_us = cmq_min_u64(timeout_ms, ring->setup.wait_ms) * 1000u;
+    if (!spin(&waiter, ring->setup.spin_us)) {
+        if (kind == CMQ_WAIT_PLAIN || kind == CMQ_WAIT_SPACE_ENCRYPTOR)
+            timeout_us = cmq_min_u64(timeout_us, cmq_lease_patience_us(ring));
+        enum cmq_bell_result result =
+            cmq_bell_wait(&ring->bells->bells[kinds[kind].bell], ring->bit, look, &waiter, timeout_us);
+        if (result != CMQ_BELL_FOUND)
+            cmq_ring_count(ring, CMQ_COUNT_WAITS, 1);
+        if (result == CMQ_BELL_TIMED_OUT && look(&waiter) && waiter.found)
+            cmq_ring_count(ring, CMQ_COUNT_WAITS_LATE, 1);
+    }
+    atomic_store_explicit(waiter.poke, 0, memory_order_relaxed);
+    if (waiter.found)
+        atomic_store_explicit(&ring->last_work_ns, cmq_clock_mono_ns(), memory_order_relaxed);
+    return waiter.found;
+}
+
+void cmq_ring_wake(struct cmq_ring *ring, enum cmq_wait kind)
+{
+    struct cmq_bell *bell = &ring->bells->bells[kinds[kind].bell];
+    atomic_store_explicit(&ring->poke[kinds[kind].bell], 1, memory_order_release);
+    cmq_bell_ring(bell, CMQ_BELL_ALL);
+}

@@ -1,0 +1,145 @@
+/*
+ * cmq_view: this process's view of the rings, private to common/shm.
+ * Ownership: one struct cmq_ring a attachment; mappings belong to it.
+ * Units: as in cmq_ring.h.
+ * Errors: none.
+ * Callers: the files of common/shm. Fields say which thread uses them.
+ */
+#ifndef CMQ_VIEW_H
+#define CMQ_VIEW_H
+
+#include <pthread.h>
+
+#include "common/shm/cmq_arena.h"
+#include "common/shm/cmq_layout.h"
+#include "common/shm/cmq_ring.h"
+#include "common/shm/cmq_segment.h"
+
+/* Another member's object, mapped read-only when first named. Used by one thread: the stage's data thread. */
+struct cmq_peer {
+    struct cmq_segment segment;
+    uint64_t object_random;
+};
+
+struct cmq_ring {
+    struct cmq_ring_setup setup; /* texts point into instance and run_dir below */
+    char instance[CMQ_INSTANCE_BYTES];
+    char run_dir[256];
+    enum cmq_role role;
+
+    struct cmq_segment ctl_segment, bell_segment, a_segment, b_segment, d_segment, own_segment;
+    struct cmq_ctl *ctl;
+    struct cmq_bells *bells;
+    struct cmq_array_a *a;
+    struct cmq_array_b *b;
+    struct cmq_array_d *d;
+
+    /* Private copies of the geometry: never read again from shared memory. */
+    uint32_t slots, slots_log2;
+    uint64_t first_seq, record_bytes_max;
+
+    /* Membership; id CMQ_NOBODY for observers. */
+    int lock_fd;
+    uint32_t id, bit;
+    uint64_t object_random;
+    struct cmq_member_page *page;
+    uint8_t *arena_data;
+    uint64_t arena_bytes;    /* all of it */
+    uint64_t reserve_offset; /* encryptor: arena_bytes - reserve; else arena_bytes */
+
+    _Atomic uint64_t gate_seen; /* highest gate seen: a peer cannot move it back (relaxed, any thread) */
+
+    /* ingest: the arena under its mutex */
+    pthread_mutex_t arena_lock;
+    struct cmq_arena arena;
+    _Atomic uint64_t
+        wanted_bytes; /* size of the allocation that failed last; what a wait for space looks for */
+
+    /* encryptor */
+    uint64_t reserve_seq; /* record that occupies the reserve */
+    bool reserve_used;
+    _Atomic uint64_t commit_low; /* all below are committed; private progress of the own scan */
+    uint64_t leased_extent;
+
+    /* dispatcher */
+    _Atomic uint64_t scan; /* nothing to claim below; data thread writes, waiter reads (relaxed) */
+    uint64_t released_seen;
+    uint64_t rescan_ns;
+
+    /* Liveness of the others, remembered for some milliseconds: time of the look in ns, lowest bit = gone.
+     * Any thread. */
+    _Atomic uint64_t liveness[CMQ_MEMBERS_MAX];
+    _Atomic uint64_t last_work_ns; /* for the spin: when something was found last */
+    _Atomic uint32_t poke[CMQ_BELL_COUNT];
+    struct cmq_peer peers[CMQ_MEMBERS_MAX];
+};
+
+static inline struct cmq_slot_a *cmq_slot_a(const struct cmq_ring *ring, uint64_t seq)
+{
+    return &ring->a->slots[seq & (ring->slots - 1)];
+}
+static inline struct cmq_slot_b *cmq_slot_b(const struct cmq_ring *ring, uint64_t seq)
+{
+    return &ring->b->slots[seq & (ring->slots - 1)];
+}
+static inline struct cmq_slot_d *cmq_slot_d(const struct cmq_ring *ring, uint64_t seq)
+{
+    return &ring->d->slots[seq & (ring->slots - 1)];
+}
+static inline enum cmq_phase cmq_phase(const struct cmq_ring *ring, uint64_t word, uint64_t seq)
+{
+    return cmq_phase_of(word, seq, ring->slots_log2);
+}
+static inline uint64_t cmq_word_for(const struct cmq_ring *ring, uint64_t seq, uint32_t low)
+{
+    return cmq_word_encode(cmq_lap_of(seq, ring->slots_log2), ring->id, low);
+}
+/* Is n published / committed, now or ever? */
+static inline bool cmq_is_published(const struct cmq_ring *ring, uint64_t seq)
+{
+    /* Pairs with the publishing CAS: the record's bytes are visible. */
+    enum cmq_phase phase =
+        cmq_phase(ring, atomic_load_explicit(&cmq_slot_a(ring, seq)->pub, memory_order_acquire), seq);
+    return phase == CMQ_PHASE_THIS || phase == CMQ_PHASE_LATER;
+}
+static inline bool cmq_is_committed(const struct cmq_ring *ring, uint64_t seq)
+{
+    /* Pairs with the commit CAS: the sealed bytes are visible. */
+    enum cmq_phase phase =
+        cmq_phase(ring, atomic_load_explicit(&cmq_slot_b(ring, seq)->out, memory_order_acquire), seq);
+    return phase == CMQ_PHASE_THIS || phase == CMQ_PHASE_LATER;
+}
+
+/* Fresh gate, monotone for this process. */
+uint64_t cmq_gate_load(struct cmq_ring *ring);
+void cmq_hint_raise(struct cmq_hint *hint, uint64_t value);
+
+/* Reads and checks the head of the record that a word names. On success *ret_payload points into the member's
+ * arena. CMQ_ERR_CORRUPT: nothing usable there. writer = role that the member must have. Data thread only. */
+CMQ_MUST_USE enum cmq_err cmq_record_locate(struct cmq_ring *ring, uint64_t word, uint64_t seq,
+                                            enum cmq_role writer, struct cmq_record *ret_head,
+                                            const uint8_t **ret_payload);
+
+/* Conditions of cmq_ring_wait, on fresh values (each in the file that knows it). */
+bool cmq_lease_look(void *ring);
+bool cmq_claim_look(void *ring);
+bool cmq_space_look_ingest(void *ring);
+bool cmq_space_look_encryptor(void *ring);
+/* How long an encryptor may sleep: short while somebody else's lease is open. */
+uint64_t cmq_lease_patience_us(struct cmq_ring *ring);
+/* Moves the gate over everything done, rings for space. */
+void cmq_gate_advance(struct cmq_ring *ring);
+
+/* Membership (cmq_member.c). */
+CMQ_MUST_USE enum cmq_err cmq_member_join(struct cmq_ring *ring, struct cmq_reason *reason);
+void cmq_member_leave(struct cmq_ring *ring);
+/* Whether the member's process holds its lock. The own id is alive. Any thread; a system call. */
+bool cmq_member_is_alive(const struct cmq_ring *ring, uint32_t id);
+/* Dead, or silent for stall_ms; remembered for a few milliseconds. Any thread. */
+bool cmq_member_is_gone(struct cmq_ring *ring, uint32_t id);
+void cmq_member_collect(struct cmq_ring *ring);
+CMQ_MUST_USE enum cmq_err cmq_member_lock_open(const char *run_dir, const char *instance, int *ret_fd,
+                                               struct cmq_reason *reason);
+void cmq_member_object_suffix(char ret_suffix[32], uint32_t id, uint64_t object_random);
+
+#endif

@@ -1,0 +1,196 @@
+#include "encryptor/enc_pump.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "common/base/cmq_clock.h"
+#include "common/log/cmq_log.h"
+#include "common/proc/cmq_stage_ring.h"
+#include "common/shm/cmq_crash.h"
+#include "common/shm/cmq_ring.h"
+#include "encryptor/enc_record.h"
+
+/* After a key or cipher failure: long enough not to burn a core, short enough not to be noticed when it
+ * heals. */
+enum { SLEEP_MS = 1000, TROUBLE_MS = 100 };
+
+struct enc_pump {
+    struct cmq_proc *proc;
+    struct cmq_ring *ring;
+    struct cmq_keyring *keyring;
+    struct cmq_sealer *sealer;
+    pthread_t thread;
+    bool thread_started;
+    pthread_mutex_t lock;      /* for stopped only */
+    pthread_cond_t stopped;    /* stop was set */
+    atomic_uint stop;          /* main thread sets it, pump and cmq_ring_wait read it */
+    atomic_bool reload_wanted; /* the keyring belongs to the pump thread */
+    bool trouble;
+};
+
+static void reload_keyring(struct enc_pump *pump)
+{
+    struct cmq_reason reason;
+    bool changed = false;
+    enum cmq_err err = cmq_keyring_reload(pump->keyring, &changed, &reason);
+    if (err != CMQ_OK)
+        cmq_log(CMQ_LOG_ERROR, CMQ_EV_KEY_REFUSED, "action=keep_old_keys reason=\"%s\"", reason.text);
+    else if (changed)
+        cmq_log(CMQ_LOG_INFO, CMQ_EV_KEYRING_LOADED, "keys=%zu", cmq_keyring_count(pump->keyring));
+}
+
+static void commit_void(struct enc_pump *pump, const struct cmq_lease *lease, const char *why)
+{
+    if (cmq_ring_commit_void(pump->ring, lease) == CMQ_OK)
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_RECORD_VOID, "seq=%llu reason=\"%s\"", (unsigned long long)lease->seq,
+                why);
+}
+
+/* Sealing failed for a reason of ours, not the record's: the lease is left to age, another encryptor or this
+ * one steals it. Nothing accepted is dropped because a key file is unreadable. */
+static void rest_in_trouble(struct enc_pump *pump, const struct cmq_lease *lease, enum cmq_err err,
+                            const struct cmq_reason *reason)
+{
+    if (!pump->trouble)
+        cmq_log(CMQ_LOG_ERROR, CMQ_EV_KEY_REFUSED, "action=waiting error=\"%s\" reason=\"%s\"",
+                cmq_err_text(err), reason->text);
+    pump->trouble = true;
+    cmq_ring_abandon(pump->ring, lease);
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += TROUBLE_MS * (long)CMQ_NS_PER_MS;
+    until.tv_sec += until.tv_nsec / (long)CMQ_NS_PER_S;
+    until.tv_nsec %= (long)CMQ_NS_PER_S;
+    pthread_mutex_lock(&pump->lock);
+    if (atomic_load_explicit(&pump->stop, memory_order_acquire) == 0)
+        (void)pthread_cond_timedwait(&pump->stopped, &pump->lock, &until);
+    pthread_mutex_unlock(&pump->lock);
+    reload_keyring(pump);
+}
+
+static void seal_record(struct enc_pump *pump, const struct cmq_lease *lease)
+{
+    struct cmq_reason reason = {.text = ""};
+    struct enc_sealed sealed;
+    const uint64_t begin_ns = cmq_clock_mono_ns();
+    enum cmq_err err = enc_record_seal(pump->sealer, pump->keyring, lease->seq, lease->payload, lease->dst,
+                                       lease->dst_bytes, &sealed, &reason);
+    CMQ_CRASH_POINT("seal.done");
+    if (err == CMQ_ERR_MALFORMED || err == CMQ_ERR_VERSION || err == CMQ_ERR_TOO_BIG) {
+        commit_void(pump, lease, cmq_err_text(err));
+        return;
+    }
+    if (err != CMQ_OK) {
+        rest_in_trouble(pump, lease, err, &reason);
+        return;
+    }
+    pump->trouble = false;
+    /* LOST, another encryptor was first: counted by the ring. */
+    if (cmq_ring_commit(pump->ring, lease, sealed.bytes, sealed.messages) == CMQ_OK)
+        cmq_ring_count(pump->ring, CMQ_COUNT_SEALS, sealed.units);
+    cmq_ring_gauge(pump->ring, CMQ_COUNT_KEY_EPOCH, sealed.epoch);
+    cmq_ring_count(pump->ring, CMQ_COUNT_WORK_NS, cmq_clock_mono_ns() - begin_ns);
+}
+
+static void *run(void *context)
+{
+    struct enc_pump *pump = context;
+    struct cmq_lease lease;
+    while (atomic_load_explicit(&pump->stop, memory_order_acquire) == 0) {
+        if (atomic_exchange_explicit(&pump->reload_wanted, false, memory_order_acq_rel))
+            reload_keyring(pump);
+        enum cmq_err err = cmq_ring_lease(pump->ring, &lease);
+        if (err == CMQ_OK && lease.bad)
+            commit_void(pump, &lease, "unreadable record");
+        else if (err == CMQ_OK)
+            seal_record(pump, &lease);
+        else
+            (void)cmq_ring_wait(pump->ring, err == CMQ_ERR_FULL ? CMQ_WAIT_SPACE_ENCRYPTOR : CMQ_WAIT_PLAIN,
+                                SLEEP_MS, &pump->stop);
+    }
+    return NULL;
+}
+
+static enum cmq_err open_all(struct enc_pump *pump, struct cmq_reason *reason)
+{
+    const struct cmq_conf *conf = &pump->proc->conf;
+    const struct cmq_keyring_paths paths = {.kek_file = conf->encryptor_kek_file,
+                                            .keyring_file = conf->encryptor_keyring_file};
+    struct cmq_ring_setup setup;
+    enum cmq_err err = cmq_keyring_open(&paths, CMQ_KEYRING_ENCRYPTOR, &pump->keyring, reason);
+    if (err == CMQ_OK)
+        err = cmq_sealer_new(&pump->sealer);
+    if (err != CMQ_OK)
+        return err;
+    cmq_stage_ring_setup(conf, pump->proc->instance, conf->encryptor_arena_bytes, &setup);
+    err = cmq_ring_create(&setup, reason);
+    if (err == CMQ_OK)
+        cmq_log(CMQ_LOG_INFO, CMQ_EV_RING_CREATED, "slots=%u", setup.slots);
+    else if (err != CMQ_ERR_EXISTS)
+        return err;
+    return cmq_ring_attach(&setup, CMQ_ROLE_ENCRYPTOR, &pump->ring, reason);
+}
+
+enum cmq_err enc_pump_new(struct cmq_proc *proc, struct enc_pump **ret_pump, struct cmq_reason *reason)
+{
+    struct enc_pump *pump = calloc(1, sizeof *pump);
+    if (pump == NULL)
+        return CMQ_ERR_NOMEM;
+    pump->proc = proc;
+    (void)pthread_mutex_init(&pump->lock, NULL);
+    (void)pthread_cond_init(&pump->stopped, NULL);
+    enum cmq_err err = open_all(pump, reason);
+    if (err == CMQ_OK && pthread_create(&pump->thread, NULL, run, pump) != 0)
+        err = cmq_reason_set(reason, CMQ_ERR_SYSTEM, "cannot start a thread");
+    if (err != CMQ_OK) {
+        enc_pump_free(pump);
+        return err;
+    }
+    pump->thread_started = true;
+    *ret_pump = pump;
+    return CMQ_OK;
+}
+
+void enc_pump_tick(struct enc_pump *pump)
+{
+    struct cmq_reason reason;
+    enum cmq_err err = cmq_ring_tick(pump->ring, &reason);
+    if (err == CMQ_OK)
+        return;
+    cmq_log(CMQ_LOG_ERROR, CMQ_EV_RING_CORRUPT, "error=\"%s\" reason=\"%s\"", cmq_err_text(err), reason.text);
+    cmq_proc_fail(pump->proc, err == CMQ_ERR_LOST ? CMQ_EXIT_TEMPORARY : CMQ_EXIT_INVARIANT);
+}
+
+void enc_pump_reload(struct enc_pump *pump)
+{
+    atomic_store_explicit(&pump->reload_wanted, true, memory_order_release);
+    cmq_ring_wake(pump->ring, CMQ_WAIT_PLAIN);
+}
+
+void enc_pump_drain(struct enc_pump *pump)
+{
+    if (!pump->thread_started)
+        return;
+    pthread_mutex_lock(&pump->lock);
+    atomic_store_explicit(&pump->stop, 1, memory_order_release);
+    (void)pthread_cond_signal(&pump->stopped);
+    pthread_mutex_unlock(&pump->lock);
+    cmq_ring_wake(pump->ring, CMQ_WAIT_PLAIN);
+    cmq_ring_wake(pump->ring, CMQ_WAIT_SPACE_ENCRYPTOR);
+    (void)pthread_join(pump->thread, NULL);
+    pump->thread_started = false;
+}
+
+void enc_pump_free(struct enc_pump *pump)
+{
+    if (pump == NULL)
+        return;
+    enc_pump_drain(pump);
+    cmq_ring_detach(pump->ring);
+    cmq_sealer_free(pump->sealer);
+    cmq_keyring_free(pump->keyring);
+    (void)pthread_cond_destroy(&pump->stopped);
+    (void)pthread_mutex_destroy(&pump->lock);
+    free(pump);
+}

@@ -1,0 +1,30 @@
+/*
+ * enc_record: one plain batch -> one sealed batch.
+ * Ownership: borrows keyring and sealer.
+ * Units: bytes, messages.
+ * Errors: CMQ_ERR_MALFORMED, CMQ_ERR_VERSION, CMQ_ERR_TOO_BIG: the record is to become VOID; CMQ_ERR_KEY,
+ *         CMQ_ERR_EXHAUSTED, CMQ_ERR_SYSTEM: no key or no cipher, the record stays for later.
+ * Callers: the pump thread.
+ */
+#ifndef ENC_RECORD_H
+#define ENC_RECORD_H
+
+#include "common/base/cmq_base.h"
+#include "common/base/cmq_reason.h"
+#include "common/crypto/cmq_keyring.h"
+#include "common/crypto/cmq_seal.h"
+
+struct enc_sealed {
+    size_t bytes;
+    uint32_t messages;
+    uint32_t units;
+    uint32_t epoch; /* newest key epoch used */
+};
+
+/* plain may be shared memory that its producer changes meanwhile: it is read once, checked, and whatever was
+ * read is what the tags cover. dst is private until the commit. */
+CMQ_MUST_USE enum cmq_err enc_record_seal(struct cmq_sealer *sealer, struct cmq_keyring *keyring,
+                                          uint64_t seq, struct cmq_span plain, uint8_t *dst, size_t dst_bytes,
+                                          struct enc_sealed *ret_sealed, struct cmq_reason *reason);
+
+#endif
