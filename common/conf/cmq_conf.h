@@ -34,7 +34,7 @@ struct cmq_conf_override {
 };
 
 /* path NULL: defaults only. Also checks what spans several keys (sizes of arenas against the request limit, ring.slots
- * a power of two, ...). */
+ * a power of two, ...). The same key twice in the file is an error; of several overrides of a key the last one counts. */
 CMQ_MUST_USE enum cmq_err cmq_conf_load(const char *path, const struct cmq_conf_override *overrides,
                                         size_t override_count, struct cmq_conf *ret_conf,
                                         struct cmq_reason *reason);
@@ -42,8 +42,7 @@ CMQ_MUST_USE enum cmq_err cmq_conf_load(const char *path, const struct cmq_conf_
 /* The largest record that a request can become, in payload bytes: what rings and arenas are sized by. */
 uint64_t cmq_conf_record_bytes_max(const struct cmq_conf *conf);
 
-/* Which keys changed and whether a running stage may take them (SIGHUP): only common.log_level, common.drain_ms,
- * ingest.admission_wait_ms, ingest.waiting_bytes_max, dispatcher.write_timeout_ms, dispatcher.frame_*.
+/* Whether a running stage may take the new settings (SIGHUP): only keys that the table marks LIVE differ.
  * Returns false and names the first key that needs a restart. */
 bool cmq_conf_reloadable(const struct cmq_conf *old_conf, const struct cmq_conf *new_conf,
                          struct cmq_reason *reason);

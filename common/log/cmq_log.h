@@ -2,7 +2,7 @@
  * cmq_log: the only writer to stderr. One line a call: `ts=... level=... stage=... inst=... pid=... ev=... key=value...`.
  * Ownership: nothing is kept of the arguments.
  * Units: a line has at most 1,024 bytes; longer ones are cut and end in `cut=1`.
- * Errors: none are returned; a line that cannot be written is counted and lost.
+ * Errors: none are returned; a line that cannot be written is counted and lost, cmq_log_tick reports the count.
  * Callers: any thread. Never pass payloads, keys or tokens; client strings go through cmq_log_quote.
  */
 #ifndef CMQ_LOG_H
@@ -40,11 +40,21 @@ void cmq_log_set_level(enum cmq_log_level level);
  * WARN or ERROR more than 20 times a second is counted, and reported once a second as ev=repeated of=<ev> count=N. */
 void cmq_log(enum cmq_log_level level, enum cmq_log_event event, const char *fmt, ...) CMQ_PRINTF(3, 4);
 
+/* Writes the reports that are due (ev=repeated, lost lines) although nothing else is logged. cmq_proc calls it on every
+ * tick and before the process ends. */
+void cmq_log_tick(void);
+
 /* Writes text as a quoted, escaped, cut (128 bytes of input) value into the caller's buffer and returns it.
- * Everything outside printable ASCII, and quote and backslash, becomes \xNN. */
+ * Everything outside printable ASCII, and quote and backslash, becomes \xNN; a cut value ends in `...`. */
 struct cmq_log_quoted {
     char text[560];
 };
 const char *cmq_log_quote(struct cmq_log_quoted *ret_quoted, const void *data, size_t bytes);
+
+/* The same for our own sentences (struct cmq_reason), which are longer: cut at about 780 bytes of output. */
+struct cmq_log_quoted_sentence {
+    char text[800];
+};
+const char *cmq_log_sentence(struct cmq_log_quoted_sentence *ret_quoted, const char *sentence);
 
 #endif

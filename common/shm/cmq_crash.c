@@ -18,8 +18,15 @@ static struct {
 } plan;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+static void forget_plan(void)
+{
+    once = (pthread_once_t)PTHREAD_ONCE_INIT;
+}
+
 static void read_plan(void)
 {
+    (void)pthread_atfork(NULL, NULL, forget_plan); /* a child may have a plan of its own */
+    plan.label[0] = '\0';
     const char *text = getenv("CMQ_CRASH");
     const char *colon = text != NULL ? strchr(text, ':') : NULL;
     if (colon == NULL || (size_t)(colon - text) >= sizeof plan.label)
@@ -29,7 +36,6 @@ static void read_plan(void)
         plan.mean = strtoul(colon + 7, NULL, 10);
     else
         plan.count = strtoul(colon + 1, NULL, 10);
-    atomic_store_explicit(&plan.random, (unsigned long)getpid() * 2654435761ul, memory_order_relaxed);
 }
 
 void cmq_crash_point(const char *label)
@@ -40,6 +46,7 @@ void cmq_crash_point(const char *label)
     unsigned long visit = 1 + atomic_fetch_add_explicit(&plan.visits, 1, memory_order_relaxed);
     unsigned long random =
         atomic_fetch_add_explicit(&plan.random, 0x9e3779b97f4a7c15ul, memory_order_relaxed);
+    random += (unsigned long)getpid() * 2654435761ul; /* forked siblings differ */
     random = (random ^ random >> 30) * 0xbf58476d1ce4e5b9ul;
     if (visit == plan.count || (plan.mean != 0 && (random >> 33) % plan.mean == 0))
         (void)kill(getpid(), SIGKILL);

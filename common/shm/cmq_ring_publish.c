@@ -41,7 +41,11 @@ static enum cmq_err publish_word(struct cmq_ring *ring, struct cmq_record *head,
             seq++;
             continue;
         case CMQ_PHASE_LATER:
+            /* Whoever published the later record had seen the gate above this one, so by now we see it too.
+             */
             gate = cmq_gate_load(ring);
+            if (seq >= gate)
+                return CMQ_ERR_CORRUPT;
             seq = publish_start(ring, gate);
             continue;
         case CMQ_PHASE_OLDER:

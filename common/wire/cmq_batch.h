@@ -43,7 +43,28 @@ struct cmq_message {
     bool text;
     struct cmq_span body;
 };
-CMQ_MUST_USE enum cmq_err cmq_message_next(struct cmq_mp_reader *reader, struct cmq_message *ret_message);
+/* Any str or bin; CMQ_ERR_MALFORMED for everything else. Use cmq_message_next. */
+CMQ_MUST_USE enum cmq_err cmq_message_next_any(struct cmq_mp_reader *reader, struct cmq_message *ret_message);
+
+/* CMQ_ERR_MALFORMED at the end, too: callers know the count, or ask cmq_mp_left. The reader then stays where it was. */
+CMQ_MUST_USE static inline enum cmq_err cmq_message_next(struct cmq_mp_reader *reader,
+                                                         struct cmq_message *ret_message)
+{
+    size_t left = cmq_mp_left(reader);
+    const uint8_t *next = reader->next;
+    if (left >= 2) { /* short text is nearly all there is */
+        uint8_t tag = cmq_mp_load(next);
+        size_t head_bytes = tag == 0xd9 ? 2 : 1;
+        size_t bytes = tag == 0xd9 ? cmq_mp_load(next + 1) : tag & 0x1fu;
+        if ((tag == 0xd9 || (tag & 0xe0u) == 0xa0u) && bytes <= left - head_bytes) {
+            ret_message->text = true;
+            ret_message->body = cmq_span_make(next + head_bytes, bytes);
+            reader->next = next + head_bytes + bytes;
+            return CMQ_OK;
+        }
+    }
+    return cmq_message_next_any(reader, ret_message);
+}
 
 /* ---- plain ---- */
 

@@ -7,7 +7,9 @@
  *
  * Strings arrive byte-exact: escapes (also \u0000 and surrogate pairs) are decoded to UTF-8; lone surrogates and invalid
  * UTF-8 are refused. Unknown members are ignored. "content" twice in one object, or "messages" twice, is refused.
- * (RFC 8259; the original service took the same bodies.)
+ * A byte order mark, anything behind the object, and more than 32 levels of nesting are refused. (RFC 8259; the original
+ * service took the same bodies.) The whole body is checked, also what is ignored, before a message is kept.
+ * A parser holds at most 4 bytes of memory per byte of body_bytes_max, and keeps at most 4 MiB between two bodies.
  */
 #ifndef CMQ_JSON_IN_H
 #define CMQ_JSON_IN_H
@@ -37,6 +39,7 @@ struct cmq_json_error {
 CMQ_MUST_USE enum cmq_err cmq_json_parser_new(size_t body_bytes_max, struct cmq_json_parser **ret_parser);
 void cmq_json_parser_free(struct cmq_json_parser *parser);
 
+/* Both need room for body.bytes more in *messages (CMQ_ERR_TOO_BIG otherwise); the messages never take more than that. */
 /* {"content":"..."}: appends one message. */
 CMQ_MUST_USE enum cmq_err cmq_json_parse_single(struct cmq_json_parser *parser, struct cmq_span body,
                                                 const struct cmq_json_limits *limits, struct cmq_buf *messages,

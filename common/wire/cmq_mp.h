@@ -26,7 +26,7 @@ enum cmq_mp_type { CMQ_MP_NIL, CMQ_MP_BOOL, CMQ_MP_UINT, CMQ_MP_INT, CMQ_MP_FLOA
 struct cmq_mp_value {
     enum cmq_mp_type type;
     uint32_t count;       /* ARRAY: elements, MAP: pairs that follow */
-    uint64_t number;      /* UINT, BOOL; INT as two's complement */
+    uint64_t number;      /* UINT, BOOL; INT (always negative) as two's complement */
     struct cmq_span body; /* STR, BIN, EXT */
 };
 
@@ -38,6 +38,13 @@ static inline void cmq_mp_reader_init(struct cmq_mp_reader *reader, struct cmq_s
 static inline size_t cmq_mp_left(const struct cmq_mp_reader *reader)
 {
     return (size_t)(reader->end - reader->next);
+}
+
+/* One load, whatever the compiler would like: the byte may change between two. The builtin, because the pointer is not
+ * to an _Atomic type. */
+static inline uint8_t cmq_mp_load(const uint8_t *byte)
+{
+    return __atomic_load_n(byte, __ATOMIC_RELAXED);
 }
 
 /* Next value; of an array or map only its head. ARRAY count <= bytes left, MAP count <= bytes left / 2. */

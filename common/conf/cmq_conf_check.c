@@ -1,0 +1,143 @@
+/* Rules that span several keys, and texts that must have a form. Every sentence says how to fix it. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "common/conf/cmq_conf_int.h"
+
+/* An arena holds this many of the largest records; one of an encryptor's is the reserve for stolen work. */
+#define ARENA_RECORDS 8u
+#define ARENA_ALIGN   4096u
+/* What sealing adds to a record of one topic, and the record's own header, rounded up. */
+#define SEALED_MORE 4096u
+
+uint64_t cmq_conf_record_bytes_max(const struct cmq_conf *conf)
+{
+    return conf->ingest_request_bytes_max + conf->ingest_request_bytes_max / 1024u + 4096u;
+}
+
+static enum cmq_err check_instance(const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    struct cmq_conf_shown shown;
+    if (conf->common_instance[strspn(conf->common_instance, allowed)] != '\0')
+        return cmq_reason_set(reason, CMQ_ERR_INVALID,
+                              "common.instance = %s: only letters, digits, '_' and '-' are allowed",
+                              cmq_conf_shown(&shown, conf->common_instance));
+    return CMQ_OK;
+}
+
+static enum cmq_err check_paths(const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    const struct {
+        const char *key, *path;
+    } paths[] = {{"common.run_dir", conf->common_run_dir},
+                 {"encryptor.kek_file", conf->encryptor_kek_file},
+                 {"encryptor.keyring_file", conf->encryptor_keyring_file},
+                 {"dispatcher.kek_file", conf->dispatcher_kek_file},
+                 {"dispatcher.keyring_file", conf->dispatcher_keyring_file}};
+    struct cmq_conf_shown shown;
+    for (size_t i = 0; i < CMQ_COUNT_OF(paths); i++) {
+        if (paths[i].path[0] != '/')
+            return cmq_reason_set(reason, CMQ_ERR_INVALID,
+                                  "%s = %s: write the whole path, beginning with '/'", paths[i].key,
+                                  cmq_conf_shown(&shown, paths[i].path));
+    }
+    if (strcmp(conf->encryptor_kek_file, conf->dispatcher_kek_file) == 0)
+        return cmq_reason_set(
+            reason, CMQ_ERR_INVALID,
+            "encryptor.kek_file and dispatcher.kek_file are the same file: the dispatcher must not "
+            "hold the encryptor's key; name two files, `ciphermqctl init` makes both");
+    return CMQ_OK;
+}
+
+static enum cmq_err check_listen(const char *key, const char *address, struct cmq_reason *reason)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    struct cmq_conf_shown shown;
+    bool is_v4 = inet_pton(AF_INET, address, &v4) == 1;
+    bool is_v6 = !is_v4 && inet_pton(AF_INET6, address, &v6) == 1;
+    if (!is_v4 && !is_v6)
+        return cmq_reason_set(reason, CMQ_ERR_INVALID,
+                              "%s = %s: not an IP address; names are not looked up, write 127.0.0.1 or ::1",
+                              key, cmq_conf_shown(&shown, address));
+    if ((is_v4 && ntohl(v4.s_addr) >> 24 != 127u) || (is_v6 && !IN6_IS_ADDR_LOOPBACK(&v6)))
+        return cmq_reason_set(
+            reason, CMQ_ERR_INVALID,
+            "%s = %s: without TLS and tokens only loopback is allowed; listen on 127.0.0.1 (or ::1) "
+            "and put a proxy in front that does TLS and checks who calls",
+            key, cmq_conf_shown(&shown, address));
+    return CMQ_OK;
+}
+
+static enum cmq_err check_network(const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    enum cmq_err err = check_listen("ingest.listen", conf->ingest_listen, reason);
+    if (err == CMQ_OK)
+        err = check_listen("dispatcher.listen", conf->dispatcher_listen, reason);
+    /* Both stages share their port between instances, so the kernel would accept this and mix the
+     * connections. */
+    if (err == CMQ_OK && conf->ingest_port == conf->dispatcher_port &&
+        strcmp(conf->ingest_listen, conf->dispatcher_listen) == 0)
+        err = cmq_reason_set(
+            reason, CMQ_ERR_INVALID,
+            "ingest.port and dispatcher.port are both %llu on %s: give one of them another port",
+            (unsigned long long)conf->ingest_port, conf->ingest_listen);
+    return err;
+}
+
+static enum cmq_err check_arena(const char *key, uint64_t bytes, uint64_t record_bytes,
+                                const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    struct cmq_conf_number is, needed, limit;
+    uint64_t least = cmq_align_up(ARENA_RECORDS * record_bytes, ARENA_ALIGN);
+    if (bytes < least)
+        return cmq_reason_set(
+            reason, CMQ_ERR_INVALID,
+            "%s = %s: it must hold %u of the largest records; set it to %s or more, or lower "
+            "ingest.request_bytes_max (now %s)",
+            key, cmq_conf_number(&is, bytes, "bytes"), ARENA_RECORDS,
+            cmq_conf_number(&needed, least, "bytes"),
+            cmq_conf_number(&limit, conf->ingest_request_bytes_max, "bytes"));
+    if (bytes % ARENA_ALIGN != 0)
+        return cmq_reason_set(reason, CMQ_ERR_INVALID, "%s = %s: it must be a multiple of 4K", key,
+                              cmq_conf_number(&is, bytes, "bytes"));
+    return CMQ_OK;
+}
+
+static enum cmq_err check_sizes(const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    struct cmq_conf_number message, request;
+    uint64_t record = cmq_conf_record_bytes_max(conf);
+    if (!cmq_is_pow2(conf->ring_slots)) {
+        uint64_t below = 1ull << (63 - __builtin_clzll(conf->ring_slots));
+        return cmq_reason_set(
+            reason, CMQ_ERR_INVALID, "ring.slots = %llu: it must be a power of two, say %llu or %llu",
+            (unsigned long long)conf->ring_slots, (unsigned long long)below, (unsigned long long)below * 2u);
+    }
+    if (conf->ingest_message_bytes_max > conf->ingest_request_bytes_max)
+        return cmq_reason_set(
+            reason, CMQ_ERR_INVALID,
+            "ingest.message_bytes_max = %s is more than ingest.request_bytes_max = %s: lower the "
+            "first or raise the second",
+            cmq_conf_number(&message, conf->ingest_message_bytes_max, "bytes"),
+            cmq_conf_number(&request, conf->ingest_request_bytes_max, "bytes"));
+    enum cmq_err err = check_arena("ingest.arena_bytes", conf->ingest_arena_bytes, record, conf, reason);
+    if (err == CMQ_OK)
+        err = check_arena("encryptor.arena_bytes", conf->encryptor_arena_bytes, record + SEALED_MORE, conf,
+                          reason);
+    return err;
+}
+
+enum cmq_err cmq_conf_check(const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    enum cmq_err err = check_instance(conf, reason);
+    if (err == CMQ_OK)
+        err = check_paths(conf, reason);
+    if (err == CMQ_OK)
+        err = check_network(conf, reason);
+    if (err == CMQ_OK)
+        err = check_sizes(conf, reason);
+    return err;
+}

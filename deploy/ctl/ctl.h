@@ -1,0 +1,56 @@
+/*
+ * ctl: what the files of ciphermqctl share.
+ * Ownership: struct ctl lives in main(); texts are argv's or literals.
+ * Units: milliseconds.
+ * Errors: commands return an exit code (sysexits.h) and have written one sentence to stderr that names the
+ * fix. Callers: the only thread.
+ */
+#ifndef CTL_H
+#define CTL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/cmq_reason.h"
+#include "common/proc/cmq_proc.h"
+#include "common/shm/cmq_ring.h"
+
+#define CTL_EXIT_NOT_RUNNING 1 /* status: a stage has no live instance */
+
+struct ctl {
+    struct cmq_proc_source source; /* --config, --set */
+    struct cmq_conf conf;          /* loaded before a command runs, unless it needs none */
+    bool json;
+    bool sample, reference;      /* config */
+    const char *supervisor_conf; /* NULL: not given */
+    bool systemd;
+    uint64_t timeout_ms;
+    const char *words[2]; /* the command's own arguments */
+    unsigned word_count;
+};
+
+/* One sentence on stderr, "ciphermqctl: ...". Returns exit_code. */
+int ctl_fail(int exit_code, const char *fmt, ...) CMQ_PRINTF(2, 3);
+/* The sentence of a failed call; returns the exit code of err. */
+int ctl_fail_err(enum cmq_err err, const struct cmq_reason *reason);
+
+/* ---- commands, see main.c ---- */
+
+int ctl_init(struct ctl *ctl);
+int ctl_destroy(struct ctl *ctl);
+int ctl_config(struct ctl *ctl);
+int ctl_status(struct ctl *ctl);
+int ctl_restart(struct ctl *ctl);
+int ctl_scale(struct ctl *ctl);
+
+/* ---- the ring, seen by an observer ---- */
+
+struct cmq_ring_setup ctl_ring_setup(const struct cmq_conf *conf);
+CMQ_MUST_USE enum cmq_err ctl_ring_observe(const struct cmq_conf *conf, struct cmq_ring **ret_ring,
+                                           struct cmq_reason *reason);
+/* The newest live member of that role and number; false: there is none. */
+CMQ_MUST_USE bool ctl_ring_find(struct cmq_ring *ring, enum cmq_role role, uint32_t instance,
+                                struct cmq_member_state *ret_member);
+const char *ctl_role_name(enum cmq_role role);
+
+#endif

@@ -1,0 +1,95 @@
+/* init and destroy: the objects that outlive the stages. Everything here may be run again. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/base/cmq_base.h"
+#include "common/crypto/cmq_keyring.h"
+#include "ctl.h"
+
+/* Makes the missing directories above path with mode 0700. What exists is left as it is. */
+static enum cmq_err make_parents(const char *path, struct cmq_reason *reason)
+{
+    char part[512];
+    size_t bytes = strlen(path);
+    cmq_assert(path[0] == '/' && bytes < sizeof part); /* cmq_conf has checked it */
+    for (size_t i = 1; i < bytes; i++) {
+        if (path[i] != '/')
+            continue;
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
+            enum cmq_err err =
+                errno == EACCES || errno == EPERM || errno == EROFS ? CMQ_ERR_PERMISSION : CMQ_ERR_SYSTEM;
+            return cmq_reason_set(reason, err,
+                                  "directory %s cannot be made: %s; make it, or name another place for %s",
+                                  part, strerror(errno), path);
+        }
+    }
+    return CMQ_OK;
+}
+
+static enum cmq_err make_directories(const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    const char *const paths[] = {conf->common_run_dir, conf->encryptor_kek_file, conf->dispatcher_kek_file,
+                                 conf->encryptor_keyring_file};
+    enum cmq_err err = CMQ_OK;
+    for (size_t i = 0; err == CMQ_OK && i < CMQ_COUNT_OF(paths); i++)
+        err = make_parents(paths[i], reason);
+    return err == CMQ_OK ? cmq_proc_run_dir(conf->common_run_dir, reason) : err;
+}
+
+/* A ring that is there already keeps the sizes it was made with; says so if the settings have others. */
+static void report_existing(const struct cmq_conf *conf)
+{
+    struct cmq_ring *ring = NULL;
+    struct cmq_ring_state state;
+    if (ctl_ring_observe(conf, &ring, NULL) != CMQ_OK) {
+        (void)printf("ring \"%s\": exists\n", conf->common_instance);
+        return;
+    }
+    cmq_ring_state(ring, &state);
+    uint64_t record_bytes = cmq_ring_record_bytes_max(ring);
+    bool same = state.slots == conf->ring_slots && record_bytes == cmq_conf_record_bytes_max(conf);
+    (void)printf("ring \"%s\": exists, %u slots, records up to %llu bytes%s\n", conf->common_instance,
+                 state.slots, (unsigned long long)record_bytes,
+                 same ? "" : "; the settings have other sizes: they hold after `destroy` and `init`");
+    cmq_ring_detach(ring);
+}
+
+int ctl_init(struct ctl *ctl)
+{
+    const struct cmq_conf *conf = &ctl->conf;
+    struct cmq_reason reason = {{0}};
+    const struct cmq_keyring_paths keys = {.kek_file = conf->encryptor_kek_file,
+                                           .delivery_kek_file = conf->dispatcher_kek_file,
+                                           .keyring_file = conf->encryptor_keyring_file};
+    const struct cmq_ring_setup setup = ctl_ring_setup(conf);
+    enum cmq_err err = make_directories(conf, &reason);
+    if (err == CMQ_OK)
+        err = cmq_keyring_create(&keys, &reason);
+    if (err != CMQ_OK)
+        return ctl_fail_err(err, &reason);
+    (void)printf("keys: %s, %s, %s\n", keys.kek_file, keys.delivery_kek_file, keys.keyring_file);
+    err = cmq_ring_create(&setup, &reason);
+    if (err == CMQ_OK)
+        (void)printf("ring \"%s\": made, %u slots, records up to %llu bytes\n", setup.instance, setup.slots,
+                     (unsigned long long)setup.record_bytes_max);
+    else if (err == CMQ_ERR_EXISTS)
+        report_existing(conf);
+    else
+        return ctl_fail_err(err, &reason);
+    return CMQ_EXIT_OK;
+}
+
+int ctl_destroy(struct ctl *ctl)
+{
+    struct cmq_reason reason = {{0}};
+    const struct cmq_ring_setup setup = ctl_ring_setup(&ctl->conf);
+    enum cmq_err err = cmq_ring_destroy(&setup, &reason);
+    if (err != CMQ_OK)
+        return ctl_fail_err(err, &reason);
+    (void)printf("ring \"%s\": removed; keys are kept\n", setup.instance);
+    return CMQ_EXIT_OK;
+}

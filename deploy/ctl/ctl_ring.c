@@ -1,0 +1,61 @@
+#include "ctl.h"
+
+#include "common/base/cmq_base.h"
+
+struct cmq_ring_setup ctl_ring_setup(const struct cmq_conf *conf)
+{
+    return (struct cmq_ring_setup){.instance = conf->common_instance,
+                                   .run_dir = conf->common_run_dir,
+                                   .slots = (uint32_t)conf->ring_slots,
+                                   .first_seq = 0,
+                                   .record_bytes_max = cmq_conf_record_bytes_max(conf),
+                                   .lease_ms = (uint32_t)conf->ring_lease_ms,
+                                   .stall_ms = (uint32_t)conf->ring_stall_ms,
+                                   .spin_us = (uint32_t)conf->ring_spin_us,
+                                   .wait_ms = (uint32_t)conf->ring_wait_ms};
+}
+
+enum cmq_err ctl_ring_observe(const struct cmq_conf *conf, struct cmq_ring **ret_ring,
+                              struct cmq_reason *reason)
+{
+    const struct cmq_ring_setup setup = ctl_ring_setup(conf);
+    enum cmq_err err = cmq_ring_attach(&setup, CMQ_ROLE_OBSERVER, ret_ring, reason);
+    if (err == CMQ_ERR_AGAIN)
+        return cmq_reason_set(reason, CMQ_ERR_AGAIN, "broker \"%s\" has no ring yet; run `ciphermqctl init`",
+                              conf->common_instance);
+    return err;
+}
+
+bool ctl_ring_find(struct cmq_ring *ring, enum cmq_role role, uint32_t instance,
+                   struct cmq_member_state *ret_member)
+{
+    struct cmq_member_state members[CMQ_MEMBERS_MAX];
+    size_t count = cmq_min_u64(cmq_ring_members(ring, members, CMQ_COUNT_OF(members)), CMQ_COUNT_OF(members));
+    const struct cmq_member_state *newest = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const struct cmq_member_state *member = &members[i];
+        if (member->alive && member->role == role && member->instance_number == instance &&
+            (newest == NULL || member->start_wall_ms >= newest->start_wall_ms))
+            newest = member;
+    }
+    if (newest != NULL)
+        *ret_member = *newest;
+    return newest != NULL;
+}
+
+const char *ctl_role_name(enum cmq_role role)
+{
+    switch (role) {
+    case CMQ_ROLE_NONE:
+        return "none";
+    case CMQ_ROLE_INGEST:
+        return "ingest";
+    case CMQ_ROLE_ENCRYPTOR:
+        return "encryptor";
+    case CMQ_ROLE_DISPATCHER:
+        return "dispatcher";
+    case CMQ_ROLE_OBSERVER:
+        return "observer";
+    }
+    return "unknown"; /* the number came out of shared memory */
+}

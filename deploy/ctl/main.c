@@ -1,0 +1,232 @@
+/* ciphermqctl: makes and removes what the stages share, shows what they do, and asks the supervisor to change
+ * it. */
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cmq_base.h"
+#include "ctl.h"
+
+#define TIMEOUT_MS    30000u
+#define TIMEOUT_S_MAX 600u
+
+enum option_key {
+    OPTION_JSON = 256,
+    OPTION_SAMPLE,
+    OPTION_REFERENCE,
+    OPTION_SUPERVISOR,
+    OPTION_SYSTEMD,
+    OPTION_TIMEOUT
+};
+
+struct command {
+    const char *name, *words, *about;
+    unsigned word_count; /* exactly */
+    bool needs_conf;
+    int (*run)(struct ctl *ctl);
+    const struct argp_option *options;
+};
+
+#define COMMON_OPTIONS                                                                               \
+    {"config", 'c', "FILE", 0, "settings file (default: " CMQ_PROC_CONFIG_FILE " if it exists)", 0}, \
+    {                                                                                                \
+        "set", 's', "section.key=value", 0, "one setting; after the file, may be repeated", 0        \
+    }
+#define SUPERVISOR_OPTIONS                                                                                 \
+    {"supervisor-conf",                                                                                    \
+     OPTION_SUPERVISOR,                                                                                    \
+     "FILE",                                                                                               \
+     0,                                                                                                    \
+     "supervisord's configuration (default: $CIPHERMQ_SUPERVISOR_CONF)",                                   \
+     0},                                                                                                   \
+        {"systemd", OPTION_SYSTEMD, NULL, 0, "the stages are systemd units", 0},                           \
+    {                                                                                                      \
+        "timeout", OPTION_TIMEOUT, "SECONDS", 0, "longest wait for one instance, 1 to 600 (default 30)", 0 \
+    }
+
+static const struct argp_option plain_options[] = {COMMON_OPTIONS, {0}};
+static const struct argp_option status_options[] = {
+    COMMON_OPTIONS, {"json", OPTION_JSON, NULL, 0, "one JSON object with all counters", 0}, {0}};
+static const struct argp_option supervisor_options[] = {COMMON_OPTIONS, SUPERVISOR_OPTIONS, {0}};
+static const struct argp_option config_options[] = {
+    {"sample", OPTION_SAMPLE, NULL, 0, "a settings file with every key at its default, as comments", 0},
+    {"reference", OPTION_REFERENCE, NULL, 0, "the reference page (Markdown)", 0},
+    {0}};
+
+static const struct command commands[] = {
+    {"init", "", "Make the run directory, the keys and the ring, whatever is missing.", 0, true, ctl_init,
+     plain_options},
+    {"status", "", "Show the ring and every instance. Exit status 1 if a stage has no live instance.", 0,
+     true, ctl_status, status_options},
+    {"restart", "STAGE[:N]", "Restart a stage, one instance after the other, or one instance.", 1, true,
+     ctl_restart, supervisor_options},
+    {"scale", "STAGE COUNT", "Start or stop instances until 0 to COUNT-1 run; COUNT is 1 to 8.", 2, true,
+     ctl_scale, supervisor_options},
+    {"destroy", "", "Remove the ring of a stopped broker. Messages in it are lost; keys are kept.", 0, true,
+     ctl_destroy, plain_options},
+    {"config", "", "Print --sample or --reference.", 0, false, ctl_config, config_options},
+};
+
+int ctl_config(struct ctl *ctl)
+{
+    if (ctl->sample == ctl->reference)
+        return ctl_fail(CMQ_EXIT_USAGE, "config: give --sample or --reference");
+    if (ctl->sample)
+        cmq_conf_print_sample(stdout);
+    else
+        cmq_conf_print_reference(stdout);
+    return CMQ_EXIT_OK;
+}
+
+static void parse_timeout(struct argp_state *state, const char *text, uint64_t *ret_timeout_ms)
+{
+    char *end = NULL;
+    unsigned long seconds = strtoul(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || seconds < 1 || seconds > TIMEOUT_S_MAX)
+        argp_error(state, "--timeout %s: a number of seconds from 1 to %u is allowed", text, TIMEOUT_S_MAX);
+    *ret_timeout_ms = (uint64_t)seconds * 1000u;
+}
+
+/* Options of all commands; which of them a command knows is in its table. */
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+    struct ctl *ctl = state->input;
+    switch (key) {
+    case 'c':
+        ctl->source.config_file = text;
+        return 0;
+    case 's':
+        if (!cmq_proc_source_add(&ctl->source, text))
+            argp_error(state, "--set may be given %u times", CMQ_PROC_OVERRIDES_MAX);
+        return 0;
+    case OPTION_JSON:
+        ctl->json = true;
+        return 0;
+    case OPTION_SAMPLE:
+        ctl->sample = true;
+        return 0;
+    case OPTION_REFERENCE:
+        ctl->reference = true;
+        return 0;
+    case OPTION_SUPERVISOR:
+        ctl->supervisor_conf = text;
+        return 0;
+    case OPTION_SYSTEMD:
+        ctl->systemd = true;
+        return 0;
+    case OPTION_TIMEOUT:
+        parse_timeout(state, text, &ctl->timeout_ms);
+        return 0;
+    case ARGP_KEY_ARG:
+        if (ctl->word_count == CMQ_COUNT_OF(ctl->words))
+            return ARGP_ERR_UNKNOWN; /* argp says "too many arguments" */
+        ctl->words[ctl->word_count++] = text;
+        return 0;
+    default: /* argp's own keys */
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* The words in front of the command: options, then its name; the rest is left to the command's own parser. */
+struct front {
+    struct ctl *ctl;
+    int command_index; /* in argv */
+};
+
+static error_t parse_front(int key, char *text, struct argp_state *state)
+{
+    struct front *front = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        return 0;
+    case ARGP_KEY_ARG:
+        front->command_index = state->next - 1;
+        state->next = state->argc;
+        return 0;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "name a command");
+        return EINVAL;
+    case 'c':
+        front->ctl->source.config_file = text;
+        return 0;
+    case 's':
+        if (!cmq_proc_source_add(&front->ctl->source, text))
+            argp_error(state, "--set may be given %u times", CMQ_PROC_OVERRIDES_MAX);
+        return 0;
+    default: /* argp's own keys */
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < CMQ_COUNT_OF(commands); i++) {
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+/* NULL: there is no command to run, *ret_exit_code is set. Help and usage errors end the process in both
+ * parsers. */
+static const struct command *parse_arguments(int argc, char **argv, struct ctl *ctl, int *ret_exit_code)
+{
+    static char doc[1024];
+    static char own_name[64];
+    size_t bytes = (size_t)snprintf(doc, sizeof doc, "Look after a CipherMQ broker.\vCommands:\n");
+    for (size_t i = 0; i < CMQ_COUNT_OF(commands); i++)
+        bytes += (size_t)snprintf(doc + bytes, sizeof doc - bytes, "  %s %s\n    %s\n", commands[i].name,
+                                  commands[i].words, commands[i].about);
+    cmq_assert(bytes < sizeof doc);
+    (void)snprintf(doc + bytes, sizeof doc - bytes, "`ciphermqctl COMMAND --help` says more.");
+    const struct argp front_argp = {plain_options, parse_front, "COMMAND [ARGUMENT...]", doc, NULL,
+                                    NULL,          NULL};
+    struct front front = {.ctl = ctl};
+    *ret_exit_code = CMQ_EXIT_USAGE;
+    if (argp_parse(&front_argp, argc, argv, ARGP_IN_ORDER, NULL, &front) != 0) {
+        *ret_exit_code = ctl_fail(CMQ_EXIT_TEMPORARY, "arguments cannot be read: out of memory");
+        return NULL;
+    }
+    const char *name = argv[front.command_index];
+    const struct command *command = find_command(name);
+    if (command == NULL) {
+        (void)ctl_fail(CMQ_EXIT_USAGE, "unknown command %s; `ciphermqctl --help` lists them", name);
+        return NULL;
+    }
+    (void)snprintf(own_name, sizeof own_name, "ciphermqctl %s", name);
+    argv[front.command_index] = own_name;
+    const struct argp command_argp = {
+        command->options, parse_option, command->words, command->about, NULL, NULL, NULL};
+    if (argp_parse(&command_argp, argc - front.command_index, argv + front.command_index, 0, NULL, ctl) !=
+        0) {
+        *ret_exit_code = ctl_fail(CMQ_EXIT_TEMPORARY, "arguments cannot be read: out of memory");
+        return NULL;
+    }
+    if (ctl->word_count != command->word_count) {
+        (void)ctl_fail(CMQ_EXIT_USAGE, "usage: ciphermqctl %s %s", name, command->words);
+        return NULL;
+    }
+    return command;
+}
+
+int main(int argc, char **argv)
+{
+    static struct ctl ctl = {.timeout_ms = TIMEOUT_MS};
+    int exit_code = CMQ_EXIT_OK;
+    struct cmq_reason reason = {{0}};
+    argp_program_version = "ciphermqctl " CMQ_VERSION;
+    argp_err_exit_status = CMQ_EXIT_USAGE;
+    const struct command *command = parse_arguments(argc, argv, &ctl, &exit_code);
+    if (command == NULL)
+        return exit_code;
+    if (command->needs_conf) {
+        enum cmq_err err = cmq_proc_load(&ctl.source, &ctl.conf, &reason);
+        if (err != CMQ_OK)
+            return ctl_fail_err(err, &reason);
+    }
+    exit_code = command->run(&ctl);
+    if (fflush(stdout) != 0 || ferror(stdout) != 0)
+        exit_code = ctl_fail(CMQ_EXIT_TEMPORARY, "the output could not be written");
+    return exit_code;
+}

@@ -1,0 +1,19 @@
+/*
+ * dsp_http: plain HTTP on the WebSocket port: the text at `/`, errors as problem+json (RFC 9457), and the
+ * decision about upgrades. Ownership: nothing is kept. Units: none. Errors: none; what cannot be answered is
+ * closed. Callers: the delivery thread, from the library's callback. The return values are the library's.
+ */
+#ifndef DSP_HTTP_H
+#define DSP_HTTP_H
+
+#include <libwebsockets.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* LWS_CALLBACK_HTTP. -1: close the connection. */
+int dsp_http_answer(struct lws *wsi, const char *path, size_t path_bytes);
+/* LWS_CALLBACK_HTTP_CONFIRM_UPGRADE. 0: go on, 1: answered with an error, -1: close. closed_reason: NULL, or
+ * why no client is taken now. */
+int dsp_http_check_upgrade(struct lws *wsi, const char *busy_reason);
+
+#endif

@@ -1,0 +1,102 @@
+/* ciphermq-dispatcher: takes sealed records from the ring, opens them, and delivers their messages over
+ * WebSocket. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/crypto/cmq_keyring.h"
+#include "common/log/cmq_log.h"
+#include "common/proc/cmq_proc.h"
+#include "common/proc/cmq_stage_ring.h"
+#include "dispatcher/dsp_ws.h"
+
+enum { TICK_MS = 250 };
+
+struct dispatcher {
+    struct cmq_proc *proc;
+    struct cmq_keyring *keyring;
+    struct cmq_ring *ring;
+    struct dsp_ws *ws;
+};
+
+static enum cmq_err open_keyring(struct dispatcher *self, struct cmq_reason *reason)
+{
+    const struct cmq_conf *conf = &self->proc->conf;
+    const struct cmq_keyring_paths paths = {.kek_file = conf->dispatcher_kek_file,
+                                            .keyring_file = conf->dispatcher_keyring_file};
+    if (self->keyring != NULL)
+        return CMQ_OK;
+    if (access(paths.keyring_file, F_OK) != 0 && errno == ENOENT)
+        return cmq_reason_set(reason, CMQ_ERR_AGAIN, "keyring %s is not there yet: ciphermqctl init makes it",
+                              paths.keyring_file);
+    return cmq_keyring_open(&paths, CMQ_KEYRING_DELIVERY, &self->keyring, reason);
+}
+
+static enum cmq_err attach_ring(struct dispatcher *self, struct cmq_reason *reason)
+{
+    struct cmq_ring_setup setup;
+    if (self->ring != NULL)
+        return CMQ_OK;
+    cmq_stage_ring_setup(&self->proc->conf, self->proc->instance, 0, &setup);
+    return cmq_ring_attach(&setup, CMQ_ROLE_DISPATCHER, &self->ring, reason);
+}
+
+static enum cmq_err start(void *context, struct cmq_proc *proc, struct cmq_reason *reason)
+{
+    struct dispatcher *self = context;
+    self->proc = proc;
+    enum cmq_err err = open_keyring(self, reason);
+    if (err == CMQ_OK)
+        err = attach_ring(self, reason);
+    if (err == CMQ_OK)
+        err = dsp_ws_start(proc, self->ring, self->keyring, &self->ws, reason);
+    return err;
+}
+
+static void tick(void *context)
+{
+    struct dispatcher *self = context;
+    struct cmq_reason reason = {0};
+    struct cmq_log_quoted quoted;
+    enum cmq_err err = cmq_ring_tick(self->ring, &reason);
+    if (err == CMQ_OK || cmq_err_advice(err) == CMQ_ADVICE_REJECT)
+        return;
+    cmq_log(CMQ_LOG_ERROR, err == CMQ_ERR_LOST ? CMQ_EV_MEMBER_DEAD : CMQ_EV_RING_CORRUPT,
+            "err=\"%s\" reason=%s", cmq_err_text(err),
+            cmq_log_quote(&quoted, reason.text, strnlen(reason.text, sizeof(reason.text))));
+    cmq_proc_fail(self->proc, err == CMQ_ERR_CORRUPT ? CMQ_EXIT_INVARIANT : CMQ_EXIT_TEMPORARY);
+}
+
+static void reload(void *context)
+{
+    dsp_ws_reload(((struct dispatcher *)context)->ws);
+}
+
+static void drain(void *context, uint64_t deadline_ns)
+{
+    dsp_ws_drain(((struct dispatcher *)context)->ws, deadline_ns);
+}
+
+static void stop(void *context)
+{
+    struct dispatcher *self = context;
+    dsp_ws_stop(self->ws);
+    cmq_ring_detach(self->ring);
+    cmq_keyring_free(self->keyring);
+}
+
+int main(int argc, char **argv)
+{
+    struct dispatcher self = {0};
+    struct cmq_proc proc;
+    if (!cmq_proc_init(&proc, "dispatcher", "delivers messages to WebSocket clients", argc, argv))
+        return proc.exit_code;
+    const struct cmq_stage stage = {.start = start,
+                                    .tick = tick,
+                                    .reload = reload,
+                                    .drain = drain,
+                                    .stop = stop,
+                                    .self = &self,
+                                    .tick_ms = TICK_MS};
+    return cmq_proc_run(&proc, &stage);
+}

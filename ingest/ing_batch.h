@@ -1,0 +1,32 @@
+/*
+ * ing_batch: a request body -> the parts of one plain batch. The whole body is checked before there is a
+ * batch. Ownership: a packer is heap memory of one thread and reused; the parts of a batch point into it and
+ * are valid until the next call with the same packer. Units: bytes, messages, milliseconds since 1970.
+ * Errors: a struct ing_problem; its detail points into the packer, as the parts do.
+ * Callers: one thread a packer.
+ */
+#ifndef ING_BATCH_H
+#define ING_BATCH_H
+
+#include "common/base/cmq_base.h"
+#include "common/base/cmq_err.h"
+#include "common/wire/cmq_json_in.h"
+#include "ingest/ing_problem.h"
+#include "ingest/ing_request.h"
+
+struct ing_packer;
+
+struct ing_batch {
+    struct cmq_span parts[2]; /* head, messages */
+    uint32_t count;           /* messages; 0: nothing to publish */
+};
+
+CMQ_MUST_USE enum cmq_err ing_packer_new(size_t body_bytes_max, const struct cmq_json_limits *limits,
+                                         struct ing_packer **ret_packer);
+void ing_packer_free(struct ing_packer *packer);
+
+/* route: ING_ROUTE_SINGLE or ING_ROUTE_BATCH. CMQ_JSON_PADDING readable bytes follow the body. */
+struct ing_problem ing_batch_pack(struct ing_packer *packer, enum ing_route route, struct cmq_span body,
+                                  uint64_t accepted_at_ms, struct ing_batch *ret_batch);
+
+#endif

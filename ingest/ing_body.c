@@ -1,0 +1,148 @@
+#include "ingest/ing_body.h"
+
+#include <string.h>
+
+/* A client that announces a large body gets a large block only when bytes arrive; then blocks double. */
+enum { CLASS_MIN = 12, FIRST_BYTES_MAX = 1 << 20 };
+
+void ing_body_pool_init(struct ing_body_pool *pool, size_t received_bytes_max, size_t kept_bytes_max)
+{
+    *pool =
+        (struct ing_body_pool){.kept_bytes_max = kept_bytes_max, .received_bytes_max = received_bytes_max};
+    int error = pthread_mutex_init(&pool->mutex, NULL);
+    cmq_assert(error == 0);
+}
+
+/* Detaches all kept blocks under the mutex, frees them outside. */
+static void free_kept(struct ing_body_pool *pool)
+{
+    void *lists[ING_BODY_CLASSES];
+    pthread_mutex_lock(&pool->mutex);
+    memcpy(lists, pool->free, sizeof lists);
+    memset(pool->free, 0, sizeof pool->free);
+    pool->kept_bytes = 0;
+    pthread_mutex_unlock(&pool->mutex);
+    for (size_t i = 0; i < ING_BODY_CLASSES; i++) {
+        while (lists[i] != NULL) {
+            void *block = lists[i];
+            memcpy(&lists[i], block, sizeof(void *));
+            free(block);
+        }
+    }
+}
+
+void ing_body_pool_fini(struct ing_body_pool *pool)
+{
+    cmq_assert(atomic_load_explicit(&pool->received_bytes, memory_order_relaxed) == 0);
+    free_kept(pool);
+    (void)pthread_mutex_destroy(&pool->mutex);
+}
+
+void ing_body_pool_trim(struct ing_body_pool *pool)
+{
+    /* Relaxed: a hint only. */
+    if (!atomic_exchange_explicit(&pool->used, false, memory_order_relaxed))
+        free_kept(pool);
+}
+
+static unsigned class_of(size_t capacity)
+{
+    unsigned class = CLASS_MIN;
+    while (((size_t)1 << class) < capacity)
+        class ++;
+    return class;
+}
+
+static void *take_block(struct ing_body_pool *pool, unsigned class)
+{
+    atomic_store_explicit(&pool->used, true, memory_order_relaxed);
+    pthread_mutex_lock(&pool->mutex);
+    void *block = pool->free[class];
+    if (block != NULL) {
+        memcpy(&pool->free[class], block, sizeof(void *));
+        pool->kept_bytes -= (size_t)1 << class;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return block != NULL ? block : malloc(((size_t)1 << class) + CMQ_JSON_PADDING);
+}
+
+static void give_block(struct ing_body_pool *pool, void *block, size_t capacity)
+{
+    unsigned class = class_of(capacity);
+    pthread_mutex_lock(&pool->mutex);
+    bool keep = capacity <= pool->kept_bytes_max && pool->kept_bytes <= pool->kept_bytes_max - capacity;
+    if (keep) {
+        memcpy(block, &pool->free[class], sizeof(void *));
+        pool->free[class] = block;
+        pool->kept_bytes += capacity;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    if (!keep)
+        free(block);
+}
+
+void ing_body_init(struct ing_body *body, size_t expected_bytes)
+{
+    body->block = NULL;
+    body->bytes = 0;
+    body->capacity = 0;
+    body->expected_bytes = expected_bytes;
+}
+
+static enum cmq_err grow(struct ing_body_pool *pool, struct ing_body *body, size_t need)
+{
+    size_t first = body->expected_bytes < FIRST_BYTES_MAX ? body->expected_bytes : FIRST_BYTES_MAX;
+    unsigned class = class_of(need > first ? need : first);
+    cmq_assert(class < ING_BODY_CLASSES);
+    uint8_t *block = take_block(pool, class);
+    if (block == NULL)
+        return CMQ_ERR_NOMEM;
+    struct cmq_span old = ing_body_span(body);
+    memcpy(block, old.data, old.bytes);
+    if (body->block != NULL)
+        give_block(pool, body->block, body->capacity);
+    body->block = block;
+    body->capacity = (size_t)1 << class;
+    return CMQ_OK;
+}
+
+/* What of the content counts against the pool: nothing while it is in the connection's own array. */
+static size_t counted(const struct ing_body *body)
+{
+    return body->block != NULL ? body->bytes : 0;
+}
+
+enum cmq_err ing_body_append(struct ing_body_pool *pool, struct ing_body *body, const void *data,
+                             size_t bytes)
+{
+    size_t need = body->bytes + bytes;
+    if (body->block == NULL && need <= ING_BODY_SMALL_BYTES) {
+        memcpy(body->small + body->bytes, data, bytes);
+        body->bytes = need;
+        return CMQ_OK;
+    }
+    /* Relaxed: the sum alone matters, it guards no other memory. */
+    size_t more = need - counted(body);
+    size_t before = atomic_fetch_add_explicit(&pool->received_bytes, more, memory_order_relaxed);
+    enum cmq_err err = before + more > pool->received_bytes_max ? CMQ_ERR_FULL : CMQ_OK;
+    if (err == CMQ_OK && need > body->capacity)
+        err = grow(pool, body, need);
+    if (err != CMQ_OK) {
+        atomic_fetch_sub_explicit(&pool->received_bytes, more, memory_order_relaxed);
+        return err;
+    }
+    memcpy(body->block + body->bytes, data, bytes);
+    body->bytes = need;
+    return CMQ_OK;
+}
+
+void ing_body_clear(struct ing_body_pool *pool, struct ing_body *body)
+{
+    if (body->block != NULL) {
+        atomic_fetch_sub_explicit(&pool->received_bytes, body->bytes, memory_order_relaxed);
+        give_block(pool, body->block, body->capacity);
+    }
+    body->block = NULL;
+    body->bytes = 0;
+    body->capacity = 0;
+}

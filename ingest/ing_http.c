@@ -1,0 +1,548 @@
+#include "ingest/ing_http.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/base/cmq_clock.h"
+#include "common/log/cmq_log.h"
+#include "ingest/ing_batch.h"
+#include "ingest/ing_body.h"
+#include "ingest/ing_listen.h"
+#include "ingest/ing_reply.h"
+#include "ingest/ing_request.h"
+#include "ingest/ing_watch.h"
+
+/* Head and read buffer of one connection. Bodies come in pieces of about half of it. */
+enum { CONNECTION_BYTES = 64 * 1024 };
+/* Blocks for bodies that are kept while there is traffic: the reference load needs five of 1 MiB. */
+enum { KEPT_BODY_BYTES = 8 << 20 };
+/* Bytes of bodies in receipt, all together: this, or room for four of the largest. */
+enum { RECEIVED_BYTES_MIN = 64 << 20 };
+/* A client that goes on sending after it was refused is read for this many bytes at most. */
+enum { LINGER_BYTES_MAX = 64 << 20 };
+enum { TICKS_PER_SWEEP = 4, TICKS_PER_TRIM = 20 };
+
+enum phase {
+    PHASE_IDLE,    /* between requests */
+    PHASE_HEAD,    /* the first line is here */
+    PHASE_BODY,    /* the body is coming, if there is one */
+    PHASE_REFUSED, /* refused, without a body: the answer waits for the end of the request */
+    PHASE_LINGER,  /* refused and answered, the body is thrown away */
+    PHASE_WAITING, /* suspended, its ticket is in the queue */
+    PHASE_ANSWERED /* the reply is the library's business */
+};
+
+struct ing_http {
+    struct MHD_Daemon *daemon;
+    struct cmq_ring *ring;
+    struct ing_admit *admit;
+    int listen_fd;
+    size_t request_bytes_max;
+    struct cmq_json_limits message_limits;
+    struct ing_body_pool pool;
+    struct ing_watch watch;
+    pthread_key_t packer_key; /* one struct ing_packer a worker */
+    unsigned ticks;
+    atomic_bool quiet;     /* replies close their connection */
+    atomic_uint in_hand;   /* requests between first line and end */
+    pthread_mutex_t mutex; /* for the condition and the gauge */
+    pthread_cond_t idle;   /* in_hand became 0 while quiet; clock CLOCK_MONOTONIC */
+};
+
+/* One TCP connection and the one request that it carries at a time. */
+struct conn {
+    struct ing_watched watched;
+    struct ing_ticket ticket;
+    struct ing_http *http;
+    struct MHD_Connection *connection;
+    enum phase phase;
+    enum ing_route route;
+    uint64_t start_ns;
+    size_t lingered_bytes;
+    struct ing_problem problem; /* in PHASE_REFUSED */
+    struct ing_body body;
+};
+
+static struct conn *conn_of_ticket(struct ing_ticket *ticket)
+{
+    return (struct conn *)(void *)((char *)ticket - offsetof(struct conn, ticket));
+}
+
+/* ---- replies ---- */
+
+static void count_refusal(struct ing_http *http, enum ing_problem_kind kind)
+{
+    static const enum cmq_counter counter[] = {[ING_REFUSAL_BAD] = CMQ_COUNT_REJECTED_BAD,
+                                               [ING_REFUSAL_LARGE] = CMQ_COUNT_REJECTED_LARGE,
+                                               [ING_REFUSAL_FULL] = CMQ_COUNT_REJECTED_FULL};
+    cmq_ring_count(http->ring, counter[ing_problem_info(kind)->refusal], 1);
+}
+
+static bool add_headers(struct conn *conn, struct MHD_Response *response, const struct ing_reply *reply)
+{
+    bool close = reply->close || atomic_load_explicit(&conn->http->quiet, memory_order_relaxed);
+    if (MHD_add_response_header(response, "Content-Type", reply->type) != MHD_YES)
+        return false;
+    if (reply->allow != NULL && MHD_add_response_header(response, "Allow", reply->allow) != MHD_YES)
+        return false;
+    if (reply->retry_after && MHD_add_response_header(response, "Retry-After", "1") != MHD_YES)
+        return false;
+    return !close || MHD_add_response_header(response, "Connection", "close") == MHD_YES;
+}
+
+static enum MHD_Result send_reply(struct conn *conn, const struct ing_reply *reply)
+{
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        reply->body_bytes, (void *)(uintptr_t)reply->body, MHD_RESPMEM_MUST_COPY);
+    if (response == NULL)
+        return MHD_NO;
+    enum MHD_Result result = MHD_NO;
+    if (add_headers(conn, response, reply))
+        result = MHD_queue_response(conn->connection, reply->status, response);
+    MHD_destroy_response(response);
+    conn->phase = PHASE_ANSWERED;
+    ing_watch_set(&conn->watched, ING_WATCH_BUSY);
+    cmq_ring_count(conn->http->ring, CMQ_COUNT_REQUESTS, 1);
+    return result;
+}
+
+/* A refusal of a request that has no body, or whose body was read. */
+static enum MHD_Result refuse(struct conn *conn, const struct ing_problem *problem)
+{
+    struct ing_reply reply;
+    ing_reply_problem(&reply, problem, ing_request_allow(conn->route));
+    count_refusal(conn->http, problem->kind);
+    return send_reply(conn, &reply);
+}
+
+/* A refusal of a request whose body is still coming. The library takes no reply then; nothing of it is under
+ * way on this socket, and nothing will be, for the socket is shut down for writing. */
+static enum MHD_Result refuse_now(struct conn *conn, const struct ing_problem *problem)
+{
+    struct ing_reply reply;
+    uint8_t text[ING_REPLY_TEXT_BYTES_MAX];
+    ing_reply_problem(&reply, problem, ing_request_allow(conn->route));
+    size_t bytes = ing_reply_text(text, &reply, (time_t)(cmq_clock_wall_ms() / 1000u));
+    count_refusal(conn->http, problem->kind);
+    cmq_ring_count(conn->http->ring, CMQ_COUNT_REQUESTS, 1);
+    ing_body_clear(&conn->http->pool, &conn->body);
+    if (send(conn->watched.fd, text, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)bytes)
+        return MHD_NO;
+    (void)shutdown(conn->watched.fd, SHUT_WR);
+    conn->phase = PHASE_LINGER;
+    conn->lingered_bytes = 0;
+    ing_watch_set(&conn->watched, cmq_clock_mono_ns() + ING_WATCH_LINGER_NS);
+    return MHD_YES;
+}
+
+static enum MHD_Result accept_batch(struct conn *conn, const struct ing_ticket *result)
+{
+    if (result->err == CMQ_OK) {
+        struct ing_reply reply;
+        ing_reply_accepted(&reply, result->messages, result->seq);
+        return send_reply(conn, &reply);
+    }
+    struct ing_problem problem = ing_reply_publish_problem(result->err);
+    return refuse(conn, &problem);
+}
+
+/* ---- a whole body ---- */
+
+static void free_packer(void *packer)
+{
+    ing_packer_free(packer);
+}
+
+static struct ing_packer *own_packer(struct ing_http *http)
+{
+    struct ing_packer *packer = pthread_getspecific(http->packer_key);
+    if (packer != NULL || ing_packer_new(http->request_bytes_max, &http->message_limits, &packer) != CMQ_OK)
+        return packer;
+    if (pthread_setspecific(http->packer_key, packer) == 0)
+        return packer;
+    ing_packer_free(packer);
+    return NULL;
+}
+
+/* Runs on the waiting thread. The connection is not touched by its worker until it is resumed. */
+static void ticket_done(struct ing_ticket *ticket)
+{
+    MHD_resume_connection(conn_of_ticket(ticket)->connection);
+}
+
+static enum MHD_Result wait_for_room(struct conn *conn, const struct ing_batch *batch)
+{
+    struct ing_admit *admit = conn->http->admit;
+    conn->ticket.done = ticket_done;
+    conn->ticket.err =
+        ing_ticket_fill(admit, &conn->ticket, batch->parts, CMQ_COUNT_OF(batch->parts), batch->count);
+    if (conn->ticket.err != CMQ_OK)
+        return accept_batch(conn, &conn->ticket);
+    conn->phase = PHASE_WAITING;
+    ing_watch_set(&conn->watched, ING_WATCH_BUSY);
+    /* Suspended first: the ticket may be done before the next line returns. */
+    MHD_suspend_connection(conn->connection);
+    ing_admit_queue(admit, &conn->ticket);
+    return MHD_YES;
+}
+
+static enum MHD_Result take_messages(struct conn *conn)
+{
+    struct ing_http *http = conn->http;
+    struct ing_packer *packer = own_packer(http);
+    struct ing_problem problem = ing_problem_make(ING_PROBLEM_BUSY, NULL);
+    if (packer == NULL)
+        return refuse(conn, &problem);
+    struct cmq_span body = ing_body_span(&conn->body);
+    memset((uint8_t *)(uintptr_t)body.data + body.bytes, 0, CMQ_JSON_PADDING);
+    cmq_ring_count(http->ring, CMQ_COUNT_BYTES_IN, body.bytes);
+    uint64_t begin_ns = cmq_clock_mono_ns();
+    struct ing_batch batch = {.count = 0};
+    struct ing_ticket result = {.err = CMQ_OK};
+    problem = ing_batch_pack(packer, conn->route, body, cmq_clock_wall_ms(), &batch);
+    ing_body_clear(&http->pool, &conn->body);
+    if (problem.kind == ING_PROBLEM_NONE && batch.count != 0)
+        result.err =
+            ing_admit_publish(http->admit, batch.parts, CMQ_COUNT_OF(batch.parts), batch.count, &result.seq);
+    cmq_ring_count(http->ring, CMQ_COUNT_WORK_NS, cmq_clock_mono_ns() - begin_ns);
+    if (problem.kind != ING_PROBLEM_NONE)
+        return refuse(conn, &problem);
+    if (result.err == CMQ_ERR_AGAIN)
+        return wait_for_room(conn, &batch);
+    result.messages = batch.count;
+    return accept_batch(conn, &result);
+}
+
+static enum MHD_Result take_body(struct conn *conn)
+{
+    if (conn->route == ING_ROUTE_ROOT) {
+        struct ing_reply reply;
+        ing_reply_root(&reply);
+        return send_reply(conn, &reply);
+    }
+    return take_messages(conn);
+}
+
+/* ---- the request as it comes ---- */
+
+static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_bytes,
+                                  const char *value, size_t value_bytes)
+{
+    (void)kind;
+    bool more = ing_head_add(cls, cmq_span_make(name, name_bytes),
+                             cmq_span_make(value, value == NULL ? 0 : value_bytes));
+    return more ? MHD_YES : MHD_NO;
+}
+
+static enum MHD_Result take_head(struct conn *conn, const char *method, const char *version)
+{
+    struct ing_head head;
+    ing_head_init(&head);
+    (void)MHD_get_connection_values_n(conn->connection, MHD_HEADER_KIND, see_header, &head);
+    struct ing_problem problem =
+        ing_request_judge(&head, conn->route, method, version, conn->http->request_bytes_max);
+    /* A reply now would make the library close the connection, as if a body were unread. */
+    bool unread = ing_request_has_body(&head) || problem.kind == ING_PROBLEM_BAD_REQUEST;
+    if (problem.kind != ING_PROBLEM_NONE && unread)
+        return refuse_now(conn, &problem);
+    if (problem.kind != ING_PROBLEM_NONE) {
+        conn->phase = PHASE_REFUSED;
+        conn->problem = problem;
+        return MHD_YES;
+    }
+    conn->phase = PHASE_BODY;
+    ing_body_init(&conn->body, head.has_length ? (size_t)head.content_length : 0);
+    return MHD_YES;
+}
+
+static enum MHD_Result take_part(struct conn *conn, const char *data, size_t bytes)
+{
+    struct ing_problem problem = ing_problem_make(ING_PROBLEM_TOO_LARGE, NULL);
+    if (bytes > conn->http->request_bytes_max - conn->body.bytes)
+        return refuse_now(conn, &problem);
+    if (ing_body_append(&conn->http->pool, &conn->body, data, bytes) != CMQ_OK) {
+        problem = ing_problem_make(ING_PROBLEM_BUSY, NULL);
+        return refuse_now(conn, &problem);
+    }
+    if (conn->body.block != NULL)
+        ing_watch_set(&conn->watched, ing_watch_body_deadline(conn->start_ns, conn->body.bytes));
+    return MHD_YES;
+}
+
+static enum MHD_Result linger(struct conn *conn, size_t bytes)
+{
+    conn->lingered_bytes += bytes;
+    return bytes != 0 && conn->lingered_bytes <= LINGER_BYTES_MAX ? MHD_YES : MHD_NO;
+}
+
+static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, const char *url,
+                                 const char *method, const char *version, const char *data, size_t *bytes,
+                                 void **context)
+{
+    (void)cls, (void)connection, (void)url;
+    struct conn *conn = *context;
+    if (conn == NULL)
+        return MHD_NO;
+    size_t here = *bytes;
+    switch (conn->phase) {
+    case PHASE_HEAD:
+        return take_head(conn, method, version);
+    case PHASE_BODY:
+        *bytes = 0;
+        return here != 0 ? take_part(conn, data, here) : take_body(conn);
+    case PHASE_REFUSED:
+        return refuse(conn, &conn->problem);
+    case PHASE_LINGER:
+        *bytes = 0;
+        return linger(conn, here);
+    case PHASE_WAITING:
+        return accept_batch(conn, &conn->ticket);
+    case PHASE_ANSWERED:
+        *bytes = 0;
+        return MHD_YES;
+    case PHASE_IDLE:
+        return MHD_NO;
+    }
+    return MHD_NO;
+}
+
+/* ---- connections ---- */
+
+static struct conn *conn_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info != NULL ? info->socket_context : NULL;
+}
+
+/* The request line is here; the target is still as it was sent. */
+static void *on_target(void *cls, const char *target, struct MHD_Connection *connection)
+{
+    struct ing_http *http = cls;
+    struct conn *conn = conn_of(connection);
+    if (conn == NULL)
+        return NULL;
+    conn->phase = PHASE_HEAD;
+    conn->route = ing_request_route(target);
+    conn->start_ns = cmq_clock_mono_ns();
+    ing_watch_set(&conn->watched, conn->start_ns + ING_WATCH_GRACE_NS);
+    atomic_fetch_add_explicit(&http->in_hand, 1, memory_order_relaxed);
+    return conn;
+}
+
+static void on_completed(void *cls, struct MHD_Connection *connection, void **context,
+                         enum MHD_RequestTerminationCode code)
+{
+    (void)connection, (void)code;
+    struct ing_http *http = cls;
+    struct conn *conn = *context;
+    if (conn == NULL)
+        return;
+    *context = NULL;
+    ing_body_clear(&http->pool, &conn->body);
+    ing_watch_set(&conn->watched, ING_WATCH_IDLE);
+    conn->phase = PHASE_IDLE;
+    /* seq_cst on both sides with quiet: either ing_http_wait_idle sees 0 or we see quiet and signal. */
+    unsigned before = atomic_fetch_sub_explicit(&http->in_hand, 1, memory_order_seq_cst);
+    if (before != 1 || !atomic_load_explicit(&http->quiet, memory_order_seq_cst))
+        return;
+    pthread_mutex_lock(&http->mutex);
+    pthread_cond_broadcast(&http->idle);
+    pthread_mutex_unlock(&http->mutex);
+}
+
+static void open_connection(struct ing_http *http, struct MHD_Connection *connection, void **socket_context)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct conn *conn = info != NULL ? calloc(1, sizeof *conn) : NULL;
+    *socket_context = conn;
+    if (conn == NULL)
+        return;
+    conn->http = http;
+    conn->connection = connection;
+    /* Under one mutex, so that the last value written is the last count. */
+    pthread_mutex_lock(&http->mutex);
+    cmq_ring_gauge(http->ring, CMQ_COUNT_CLIENTS,
+                   ing_watch_add(&http->watch, &conn->watched, info->connect_fd));
+    pthread_mutex_unlock(&http->mutex);
+    cmq_ring_count(http->ring, CMQ_COUNT_CLIENTS_TOTAL, 1);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct ing_http *http = cls;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        open_connection(http, connection, socket_context);
+        return;
+    }
+    struct conn *conn = *socket_context;
+    *socket_context = NULL;
+    if (conn == NULL)
+        return;
+    pthread_mutex_lock(&http->mutex);
+    cmq_ring_gauge(http->ring, CMQ_COUNT_CLIENTS, ing_watch_remove(&http->watch, &conn->watched));
+    pthread_mutex_unlock(&http->mutex);
+    free(conn);
+}
+
+__attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *fmt, va_list args)
+{
+    (void)cls;
+    char text[256];
+    int bytes = vsnprintf(text, sizeof text, fmt, args);
+    if (bytes <= 0)
+        return;
+    size_t length = strcspn(text, "\n");
+    struct cmq_log_quoted quoted;
+    cmq_log(CMQ_LOG_DEBUG, CMQ_EV_LIBRARY, "text=%s", cmq_log_quote(&quoted, text, length));
+}
+
+/* ---- start and stop ---- */
+
+static struct MHD_Daemon *start_daemon(struct ing_http *http, const struct ing_http_setup *setup)
+{
+    unsigned connections = ing_listen_fit(setup->connections_max);
+    if (connections < setup->connections_max)
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_LISTENING,
+                "connections_max=%u text=\"lowered to the limit of open files\"", connections);
+    unsigned pool = setup->threads > 1 ? setup->threads : 0;
+    if (connections < pool)
+        connections = pool;
+    struct MHD_OptionItem pool_option[] = {{MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)pool, NULL},
+                                           {MHD_OPTION_END, 0, NULL}};
+    if (pool == 0)
+        pool_option[0] = pool_option[1];
+    return MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+        on_access, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, http->listen_fd,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT,
+        connections, MHD_OPTION_CONNECTION_TIMEOUT, setup->idle_s, MHD_OPTION_STRICT_FOR_CLIENT, 0,
+        MHD_OPTION_URI_LOG_CALLBACK, on_target, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_ARRAY, pool_option, MHD_OPTION_END);
+}
+
+static void init_sync(struct ing_http *http)
+{
+    pthread_condattr_t attr;
+    int error = pthread_mutex_init(&http->mutex, NULL) | pthread_condattr_init(&attr);
+    error |= pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) | pthread_cond_init(&http->idle, &attr);
+    cmq_assert(error == 0);
+    (void)pthread_condattr_destroy(&attr);
+}
+
+static void release(struct ing_http *http)
+{
+    if (http->listen_fd >= 0)
+        (void)close(http->listen_fd);
+    (void)pthread_cond_destroy(&http->idle);
+    (void)pthread_mutex_destroy(&http->mutex);
+    ing_watch_fini(&http->watch);
+    ing_body_pool_fini(&http->pool);
+    (void)pthread_key_delete(http->packer_key);
+    free(http);
+}
+
+enum cmq_err ing_http_start(const struct ing_http_setup *setup, struct cmq_ring *ring,
+                            struct ing_admit *admit, struct ing_http **ret_http, struct cmq_reason *reason)
+{
+    struct ing_http *http = calloc(1, sizeof *http);
+    if (http == NULL)
+        return cmq_reason_set(reason, CMQ_ERR_NOMEM, "no memory for the HTTP port");
+    if (pthread_key_create(&http->packer_key, free_packer) != 0) {
+        free(http);
+        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "no thread-specific key left for the HTTP port");
+    }
+    http->ring = ring;
+    http->admit = admit;
+    http->listen_fd = -1;
+    http->request_bytes_max = setup->request_bytes_max;
+    http->message_limits = setup->message_limits;
+    init_sync(http);
+    ing_watch_init(&http->watch);
+    size_t received_max = (size_t)cmq_max_u64(RECEIVED_BYTES_MIN, 4u * setup->request_bytes_max);
+    ing_body_pool_init(&http->pool, received_max, KEPT_BODY_BYTES);
+    enum cmq_err err = ing_listen_open(setup->listen, setup->port, &http->listen_fd, reason);
+    if (err != CMQ_OK)
+        goto out;
+    http->daemon = start_daemon(http, setup);
+    if (http->daemon == NULL)
+        err = cmq_reason_set(reason, CMQ_ERR_SYSTEM, "the HTTP library does not start: %s", strerror(errno));
+out:
+    if (err == CMQ_OK)
+        *ret_http = http;
+    else
+        release(http);
+    return err;
+}
+
+uint16_t ing_http_port(const struct ing_http *http)
+{
+    return ing_listen_port(http->listen_fd);
+}
+
+void ing_http_tick(struct ing_http *http)
+{
+    http->ticks++;
+    if (http->ticks % TICKS_PER_SWEEP == 0) {
+        size_t late = ing_watch_sweep(&http->watch, cmq_clock_mono_ns());
+        if (late != 0) {
+            cmq_ring_count(http->ring, CMQ_COUNT_CLIENTS_DROPPED, late);
+            cmq_log(CMQ_LOG_INFO, CMQ_EV_CLIENT_SLOW, "count=%zu text=\"sent a request too slowly\"", late);
+        }
+    }
+    if (http->ticks % TICKS_PER_TRIM == 0)
+        ing_body_pool_trim(&http->pool);
+}
+
+/* Connections that the kernel has taken already would be reset with the listening socket. */
+static void accept_rest(struct ing_http *http)
+{
+    for (;;) {
+        struct sockaddr_storage address;
+        socklen_t bytes = sizeof address;
+        int fd = accept4(http->listen_fd, (struct sockaddr *)&address, &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            return;
+        (void)MHD_add_connection(http->daemon, fd, (struct sockaddr *)&address, bytes);
+    }
+}
+
+void ing_http_quiesce(struct ing_http *http)
+{
+    atomic_store_explicit(&http->quiet, true, memory_order_seq_cst);
+    (void)MHD_quiesce_daemon(http->daemon);
+    accept_rest(http);
+    /* Out of the group of sockets that share the port, so that the kernel picks the others. Closed after the
+     * library has stopped, which still knows its number. */
+    (void)shutdown(http->listen_fd, SHUT_RDWR);
+}
+
+bool ing_http_wait_idle(struct ing_http *http, uint64_t until_ns)
+{
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / CMQ_NS_PER_S),
+                                   .tv_nsec = (long)(until_ns % CMQ_NS_PER_S)};
+    int error = 0;
+    pthread_mutex_lock(&http->mutex);
+    /* seq_cst: pairs with on_completed. */
+    while (atomic_load_explicit(&http->in_hand, memory_order_seq_cst) != 0 && error == 0)
+        error = pthread_cond_timedwait(&http->idle, &http->mutex, &until);
+    pthread_mutex_unlock(&http->mutex);
+    return atomic_load_explicit(&http->in_hand, memory_order_seq_cst) == 0;
+}
+
+void ing_http_stop(struct ing_http *http)
+{
+    if (http == NULL)
+        return;
+    MHD_stop_daemon(http->daemon);
+    release(http);
+}

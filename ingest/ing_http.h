@@ -1,0 +1,52 @@
+/*
+ * ing_http: the HTTP port: connections, the life of a request, replies. The only user of libmicrohttpd.
+ * Ownership: struct ing_http is heap memory; ring and admit are borrowed and must outlive it.
+ * Units: bytes, messages, seconds, nanoseconds (monotonic).
+ * Errors: at start only, with a reason; clients get replies.
+ * Callers: one thread (the stage's main thread); the workers are private.
+ *
+ * The life of a request:
+ *   - its first line arrives: the time that it may take begins;
+ *   - the head is judged (ing_request); a refusal is answered at once;
+ *   - the body is collected (ing_body), then parsed and packed whole (ing_batch);
+ *   - the record is published (ing_admit): 200 with its id;
+ *   - no room: the connection is suspended, so that no worker waits, and goes on when its ticket is done.
+ * A refused request whose body is still coming is answered at once, over the socket itself because the
+ * library can't, and then read on for a while: closing at once would reset the connection and the client
+ * would not see the reply.
+ */
+#ifndef ING_HTTP_H
+#define ING_HTTP_H
+
+#include "common/base/cmq_reason.h"
+#include "common/shm/cmq_ring.h"
+#include "common/wire/cmq_json_in.h"
+#include "ingest/ing_admit.h"
+
+struct ing_http;
+
+struct ing_http_setup {
+    const char *listen; /* numeric address; used during ing_http_start only */
+    uint16_t port;      /* 0: any free one */
+    unsigned threads;
+    unsigned connections_max;
+    unsigned idle_s;
+    size_t request_bytes_max;
+    struct cmq_json_limits message_limits;
+};
+
+CMQ_MUST_USE enum cmq_err ing_http_start(const struct ing_http_setup *setup, struct cmq_ring *ring,
+                                         struct ing_admit *admit, struct ing_http **ret_http,
+                                         struct cmq_reason *reason);
+uint16_t ing_http_port(const struct ing_http *http);
+/* Housekeeping, about four times a second. */
+void ing_http_tick(struct ing_http *http);
+
+/* Takes no new connections; from now on every reply closes its connection. Call once. */
+void ing_http_quiesce(struct ing_http *http);
+/* Waits until no request is in hand or until_ns has passed; returns true if none is. */
+bool ing_http_wait_idle(struct ing_http *http, uint64_t until_ns);
+/* Call after ing_admit_stop: no request may be waiting for room. Closes what is open. NULL is fine. */
+void ing_http_stop(struct ing_http *http);
+
+#endif

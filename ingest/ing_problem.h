@@ -1,0 +1,78 @@
+/*
+ * ing_problem: every way in which a request can be refused, and its problem+json body (RFC 9457).
+ * Ownership: values and static texts; bodies go to the caller's buffer.
+ * Units: bytes; offset = position in the request body; index = position in "messages".
+ * Errors: none.
+ * Callers: any thread.
+ */
+#ifndef ING_PROBLEM_H
+#define ING_PROBLEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/cmq_base.h"
+
+#define ING_OFFSET_NONE SIZE_MAX
+#define ING_INDEX_NONE  UINT32_MAX
+
+/* What the counters call it, and whether the same request may succeed later (Retry-After: 1). */
+enum ing_refusal { ING_REFUSAL_BAD, ING_REFUSAL_LARGE, ING_REFUSAL_FULL };
+
+/*    name            status refusal  slug (stable: part of the API)  title, default detail */
+#define ING_PROBLEM_MAP(X)                                                                                   \
+    X(BAD_REQUEST, 400, BAD, "bad-request", "Bad request", "The request head breaks a rule of HTTP/1.1.")    \
+    X(MALFORMED, 400, BAD, "malformed-json", "Malformed JSON", "The body is not the JSON that is expected.") \
+    X(NOT_FOUND, 404, BAD, "not-found", "Not found", "POST one message to /input, or many to /input/batch.") \
+    X(METHOD, 405, BAD, "method-not-allowed", "Method not allowed",                                          \
+      "This path takes only the methods in the Allow header.")                                               \
+    X(TOO_LARGE, 413, LARGE, "too-large", "Content too large",                                               \
+      "The request is larger than the configured limits. Send smaller batches.")                             \
+    X(MEDIA_TYPE, 415, BAD, "unsupported-media-type", "Unsupported media type",                              \
+      "Send JSON with the header Content-Type: application/json (no charset, or charset=utf-8).")            \
+    X(CODING, 415, BAD, "unsupported-content-coding", "Unsupported content coding",                          \
+      "Send the body uncompressed, without a Content-Encoding header.")                                      \
+    X(INTERNAL, 500, FULL, "internal", "Internal error", "The broker could not take the request.")           \
+    X(FULL, 503, FULL, "full", "The broker is full",                                                         \
+      "Consumers are slower than publishers. Send the request again later.")                                 \
+    X(BUSY, 503, FULL, "busy", "Too many requests at once",                                                  \
+      "The memory for request bodies is in use. Send the request again later.")                              \
+    X(DRAINING, 503, FULL, "draining", "The broker is going down",                                           \
+      "This instance takes no new messages. Send the request again, on a new connection.")
+
+enum ing_problem_kind {
+    ING_PROBLEM_NONE,
+#define X(name, status, refusal, slug, title, detail) ING_PROBLEM_##name,
+    ING_PROBLEM_MAP(X)
+#undef X
+};
+
+struct ing_problem {
+    enum ing_problem_kind kind;
+    const char *detail; /* NULL: the default; never text of the client */
+    size_t offset;      /* ING_OFFSET_NONE: not known */
+    uint32_t index;     /* ING_INDEX_NONE: not inside a message */
+};
+
+struct ing_problem_info {
+    unsigned status;
+    enum ing_refusal refusal;
+    const char *slug;
+    const char *title;
+    const char *detail;
+};
+
+#define ING_PROBLEM_BYTES_MAX 2048u
+
+static inline struct ing_problem ing_problem_make(enum ing_problem_kind kind, const char *detail)
+{
+    return (struct ing_problem){
+        .kind = kind, .detail = detail, .offset = ING_OFFSET_NONE, .index = ING_INDEX_NONE};
+}
+/* kind is not ING_PROBLEM_NONE. */
+const struct ing_problem_info *ing_problem_info(enum ing_problem_kind kind);
+/* Writes the JSON object; returns its bytes, always fewer than ING_PROBLEM_BYTES_MAX. A detail is cut at 200
+ * bytes. */
+size_t ing_problem_write(uint8_t ret_body[ING_PROBLEM_BYTES_MAX], const struct ing_problem *problem);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * ing_reply: what is sent back, apart from how.
+ * Ownership: a reply holds its body; its texts are static.
+ * Units: bytes; wall clock in seconds.
+ * Errors: none.
+ * Callers: any thread.
+ */
+#ifndef ING_REPLY_H
+#define ING_REPLY_H
+
+#include <stdbool.h>
+#include <time.h>
+
+#include "common/base/cmq_err.h"
+#include "ingest/ing_problem.h"
+
+#define ING_REPLY_TEXT_BYTES_MAX (ING_PROBLEM_BYTES_MAX + 512u)
+
+struct ing_reply {
+    unsigned status;
+    const char *type;  /* media type */
+    const char *allow; /* NULL: none */
+    bool retry_after;
+    bool close; /* the connection cannot be trusted with another request */
+    size_t body_bytes;
+    uint8_t body[ING_PROBLEM_BYTES_MAX];
+};
+
+/* GET / */
+void ing_reply_root(struct ing_reply *ret_reply);
+/* {"id":"<seq>-0","count":n,"ack":"accepted"}; with count 0 the id is null. */
+void ing_reply_accepted(struct ing_reply *ret_reply, uint32_t count, uint64_t seq);
+/* allow is sent with ING_PROBLEM_METHOD only. */
+void ing_reply_problem(struct ing_reply *ret_reply, const struct ing_problem *problem, const char *allow);
+/* Why a record could not be published. err is not CMQ_OK. */
+struct ing_problem ing_reply_publish_problem(enum cmq_err err);
+/* The reply as HTTP/1.1 bytes, with Connection: close. Returns their count. */
+size_t ing_reply_text(uint8_t ret_text[ING_REPLY_TEXT_BYTES_MAX], const struct ing_reply *reply, time_t now);
+
+#endif

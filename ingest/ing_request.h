@@ -1,0 +1,50 @@
+/*
+ * ing_request: the rules for a request head: path, method, headers, declared length. Pure functions.
+ * Ownership: nothing is kept of the spans.
+ * Units: bytes.
+ * Errors: a struct ing_problem; ING_PROBLEM_NONE means that the request may go on.
+ * Callers: any thread.
+ *
+ * The HTTP library lets through what a smuggler needs: several lengths, length and coding, odd names. A
+ * request that two parsers could read differently is refused here, and its connection closed (RFC 9112,
+ * sections 3.2, 5, 6, 11.2). Bare LF and folded lines are joined by the library before we see them.
+ */
+#ifndef ING_REQUEST_H
+#define ING_REQUEST_H
+
+#include <stdbool.h>
+
+#include "common/base/cmq_base.h"
+#include "ingest/ing_problem.h"
+
+enum ing_route { ING_ROUTE_NONE, ING_ROUTE_ROOT, ING_ROUTE_SINGLE, ING_ROUTE_BATCH };
+
+/* Collected over one pass of the headers. */
+struct ing_head {
+    uint32_t seen;      /* bit set of headers that may come once only */
+    const char *broken; /* first rule that was broken; static text */
+    bool has_length;
+    bool chunked;
+    bool type_is_json;
+    bool coding_is_identity;
+    uint64_t content_length;
+};
+
+void ing_head_init(struct ing_head *head);
+/* One header. Returns false once a rule is broken; the rest need not be looked at. */
+bool ing_head_add(struct ing_head *head, struct cmq_span name, struct cmq_span value);
+
+/* target: the request target as it was sent. A query is ignored; nothing is decoded, so an escaped path is
+ * not found. */
+enum ing_route ing_request_route(const char *target);
+/* The methods for the Allow header; NULL for ING_ROUTE_NONE. */
+const char *ing_request_allow(enum ing_route route);
+/* True if the head announces a body of at least one byte. */
+bool ing_request_has_body(const struct ing_head *head);
+
+/* Judges a complete head. version: "HTTP/1.1". The order of the rules is the order of their danger: framing
+ * first. */
+struct ing_problem ing_request_judge(const struct ing_head *head, enum ing_route route, const char *method,
+                                     const char *version, uint64_t body_bytes_max);
+
+#endif

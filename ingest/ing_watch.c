@@ -1,0 +1,82 @@
+#include "ingest/ing_watch.h"
+
+#include <sys/socket.h>
+
+void ing_watch_init(struct ing_watch *watch)
+{
+    *watch = (struct ing_watch){.first = NULL};
+    int error = pthread_mutex_init(&watch->mutex, NULL);
+    cmq_assert(error == 0);
+}
+
+void ing_watch_fini(struct ing_watch *watch)
+{
+    cmq_assert(watch->first == NULL);
+    (void)pthread_mutex_destroy(&watch->mutex);
+}
+
+size_t ing_watch_add(struct ing_watch *watch, struct ing_watched *entry, int fd)
+{
+    entry->fd = fd;
+    entry->shut = false;
+    entry->at_end = false;
+    atomic_init(&entry->deadline_ns, ING_WATCH_IDLE);
+    pthread_mutex_lock(&watch->mutex);
+    entry->prev = NULL;
+    entry->next = watch->first;
+    if (entry->next != NULL)
+        entry->next->prev = entry;
+    watch->first = entry;
+    size_t count = ++watch->count;
+    pthread_mutex_unlock(&watch->mutex);
+    return count;
+}
+
+size_t ing_watch_remove(struct ing_watch *watch, struct ing_watched *entry)
+{
+    pthread_mutex_lock(&watch->mutex);
+    if (entry->prev != NULL)
+        entry->prev->next = entry->next;
+    else
+        watch->first = entry->next;
+    if (entry->next != NULL)
+        entry->next->prev = entry->prev;
+    size_t count = --watch->count;
+    pthread_mutex_unlock(&watch->mutex);
+    return count;
+}
+
+/* The peer sends nothing more, and all that it sent was read. */
+static bool is_at_end(int fd)
+{
+    char byte;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static bool has_ended(struct ing_watched *entry, uint64_t deadline_ns)
+{
+    bool was_at_end = entry->at_end && entry->swept_ns == deadline_ns;
+    entry->at_end = is_at_end(entry->fd);
+    entry->swept_ns = deadline_ns;
+    return was_at_end && entry->at_end;
+}
+
+size_t ing_watch_sweep(struct ing_watch *watch, uint64_t now_ns)
+{
+    size_t late = 0;
+    /* Under the mutex no entry is removed, so no fd can have been closed and used again. */
+    pthread_mutex_lock(&watch->mutex);
+    for (struct ing_watched *entry = watch->first; entry != NULL; entry = entry->next) {
+        uint64_t deadline_ns = atomic_load_explicit(&entry->deadline_ns, memory_order_relaxed);
+        if (entry->shut || deadline_ns == ING_WATCH_BUSY)
+            continue;
+        bool is_late = deadline_ns != ING_WATCH_IDLE && now_ns >= deadline_ns;
+        if (!is_late && !has_ended(entry, deadline_ns))
+            continue;
+        (void)shutdown(entry->fd, SHUT_RDWR);
+        entry->shut = true;
+        late += is_late;
+    }
+    pthread_mutex_unlock(&watch->mutex);
+    return late;
+}

@@ -1,0 +1,134 @@
+#include "common/base/cmq_clock.h"
+
+#include "common/log/cmq_log.h"
+#include "common/proc/cmq_proc.h"
+#include "common/proc/cmq_stage_ring.h"
+#include "ingest/ing_admit.h"
+#include "ingest/ing_http.h"
+
+enum { TICK_MS = 250 };
+
+struct stage {
+    struct cmq_proc *proc;
+    struct cmq_ring *ring;
+    struct ing_admit *admit;
+    struct ing_http *http;
+    bool admit_stopped;
+};
+
+static struct ing_admit_limits admit_limits(const struct cmq_conf *conf)
+{
+    return (struct ing_admit_limits){.wait_ms = conf->ingest_admission_wait_ms,
+                                     .waiting_bytes_max = conf->ingest_waiting_bytes_max};
+}
+
+static enum cmq_err start_http(struct stage *stage, const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    const struct ing_http_setup setup = {
+        .listen = conf->ingest_listen,
+        .port = (uint16_t)conf->ingest_port,
+        .threads = (unsigned)conf->ingest_threads,
+        .connections_max = (unsigned)conf->ingest_connections_max,
+        .idle_s = (unsigned)conf->ingest_idle_s,
+        .request_bytes_max = (size_t)conf->ingest_request_bytes_max,
+        .message_limits = {.message_bytes_max = (size_t)conf->ingest_message_bytes_max,
+                           .messages_max = (uint32_t)conf->ingest_request_messages_max},
+    };
+    enum cmq_err err = ing_http_start(&setup, stage->ring, stage->admit, &stage->http, reason);
+    if (err == CMQ_OK)
+        cmq_log(CMQ_LOG_INFO, CMQ_EV_LISTENING, "address=%s port=%u", setup.listen, setup.port);
+    return err;
+}
+
+static enum cmq_err start(void *self, struct cmq_proc *proc, struct cmq_reason *reason)
+{
+    struct stage *stage = self;
+    const struct cmq_conf *conf = &proc->conf;
+    stage->proc = proc;
+    enum cmq_err err = CMQ_OK;
+    if (stage->ring == NULL) {
+        struct cmq_ring_setup setup;
+        cmq_stage_ring_setup(conf, proc->instance, conf->ingest_arena_bytes, &setup);
+        err = cmq_ring_attach(&setup, CMQ_ROLE_INGEST, &stage->ring, reason);
+    }
+    if (err == CMQ_OK && stage->admit == NULL) {
+        const struct ing_admit_limits limits = admit_limits(conf);
+        err = ing_admit_start(stage->ring, &limits, &stage->admit);
+        if (err != CMQ_OK)
+            (void)cmq_reason_set(reason, err, "the waiting thread does not start");
+    }
+    return err == CMQ_OK ? start_http(stage, conf, reason) : err;
+}
+
+static void tick(void *self)
+{
+    struct stage *stage = self;
+    struct cmq_reason reason = {.text = ""};
+    enum cmq_err err = cmq_ring_tick(stage->ring, &reason);
+    if (err != CMQ_OK) {
+        cmq_log(CMQ_LOG_ERROR, err == CMQ_ERR_LOST ? CMQ_EV_MEMBER_DEAD : CMQ_EV_RING_CORRUPT, "text=\"%s\"",
+                reason.text);
+        cmq_proc_fail(stage->proc, err == CMQ_ERR_LOST ? CMQ_EXIT_TEMPORARY : CMQ_EXIT_INVARIANT);
+    }
+    ing_http_tick(stage->http);
+}
+
+static void reload(void *self)
+{
+    struct stage *stage = self;
+    const struct ing_admit_limits limits = admit_limits(&stage->proc->conf);
+    ing_admit_set_limits(stage->admit, &limits);
+}
+
+static void stop_admission(struct stage *stage)
+{
+    if (stage->admit != NULL && !stage->admit_stopped)
+        ing_admit_stop(stage->admit);
+    stage->admit_stopped = true;
+}
+
+/* Looks for a second signal now and then; work in hand ends the wait at once. */
+static void drain(void *self, uint64_t deadline_ns)
+{
+    struct stage *stage = self;
+    ing_http_quiesce(stage->http);
+    for (;;) {
+        uint64_t now_ns = cmq_clock_mono_ns();
+        uint64_t until_ns = cmq_min_u64(deadline_ns, now_ns + 50 * CMQ_NS_PER_MS);
+        if (ing_http_wait_idle(stage->http, until_ns))
+            return;
+        if (now_ns >= deadline_ns || cmq_proc_draining_cut(stage->proc))
+            break;
+        if (cmq_ring_tick(stage->ring, NULL) != CMQ_OK)
+            break;
+    }
+    /* What still waits for room gets its 503 before the sockets close. */
+    stop_admission(stage);
+    (void)ing_http_wait_idle(stage->http, cmq_clock_mono_ns() + 500 * CMQ_NS_PER_MS);
+}
+
+static void stop(void *self)
+{
+    struct stage *stage = self;
+    stop_admission(stage);
+    ing_http_stop(stage->http);
+    ing_admit_free(stage->admit);
+    cmq_ring_detach(stage->ring);
+    *stage = (struct stage){.proc = stage->proc};
+}
+
+int main(int argc, char **argv)
+{
+    struct cmq_proc proc;
+    if (!cmq_proc_init(&proc, "ingest", "takes messages by HTTP and passes them on", argc, argv))
+        return proc.exit_code;
+    struct stage stage = {.proc = &proc};
+    const struct cmq_stage hooks = {.start = start,
+                                    .tick = tick,
+                                    .reload = reload,
+                                    .drain = drain,
+                                    .stop = stop,
+                                    .self = &stage,
+                                    .tick_ms = TICK_MS};
+    return cmq_proc_run(&proc, &hooks);
+}

@@ -1,0 +1,239 @@
+#include "tests/bench/bench_args.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cmq_base.h"
+#include "tests/bench/bench_verify.h"
+
+enum { MESSAGES_MAX = 1000000000, SIZE_MAX_MESSAGES = 10000000, SECONDS_MAX = 86400, REPEAT_MAX = 1000 };
+
+static const char *const mode_names[] = {
+    [BENCH_REFERENCE] = "reference",
+    [BENCH_SUSTAINED] = "sustained",
+    [BENCH_BATCH] = "batch",
+    [BENCH_SINGLE] = "single",
+    [BENCH_LATENCY] = "latency",
+    [BENCH_IDLE] = "idle",
+    [BENCH_ALL] = "all",
+};
+
+const char *bench_mode_name(enum bench_mode mode)
+{
+    return mode_names[mode];
+}
+
+void bench_args_help(FILE *out)
+{
+    fputs("usage: cmq-bench MODE [option...]\n"
+          "\n"
+          "Publishes over HTTP, consumes over WebSocket, checks that every message came exactly once and in\n"
+          "order, and only then prints rates. One POST is in flight per connection.\n"
+          "\n"
+          "modes\n"
+          "  reference   100,000 messages, 5 POSTs of 20,000 at a time: the original script's load\n"
+          "  sustained   10,000,000 messages, POSTs of 20,000, 4 connections\n"
+          "  batch       5,000,000 messages, POSTs of 100, 4 connections\n"
+          "  single      500,000 messages, a POST each, 16 connections\n"
+          "  latency     single messages at a given rate on 1 connection: POST sent to frame received\n"
+          "  idle        CPU and memory of the stages while nothing happens (needs --config)\n"
+          "  all         all of these; prints the tables of the README\n"
+          "\n"
+          "options\n"
+          "  --config FILE      the broker's configuration: ports, and the ring for figures per stage\n"
+          "  --host H --port N  HTTP side (127.0.0.1:3000, or from the configuration)\n"
+          "  --ws-host H --ws-port N\n"
+          "                     WebSocket side (127.0.0.1:8080, or from the configuration)\n"
+          "  --connections N    publisher connections\n"
+          "  --messages N       messages in all\n"
+          "  --size N           messages a POST (sustained, batch)\n"
+          "  --rate N           messages a second (latency, 1000)\n"
+          "  --seconds N        how long (latency, idle: 10)\n"
+          "  --repeat N         measure N times, show the median (not latency, idle)\n"
+          "  --timeout S        longest time of one measurement (120)\n"
+          "  --json FILE        results as JSON; - is standard output, the text then goes to standard error\n"
+          "  --csv FILE         a row a message as the original script, and FILE's stem with _summary.csv\n"
+          "  --commit TEXT      what to print as the commit\n"
+          "  --help\n"
+          "\n"
+          "exit status: 0 good, 1 check failed or timed out, 64 usage, 69 broker not reachable\n",
+          out);
+}
+
+enum {
+    OPT_HOST = 256,
+    OPT_PORT,
+    OPT_WS_HOST,
+    OPT_WS_PORT,
+    OPT_CONFIG,
+    OPT_CONNECTIONS,
+    OPT_MESSAGES,
+    OPT_SIZE,
+    OPT_RATE,
+    OPT_SECONDS,
+    OPT_REPEAT,
+    OPT_TIMEOUT,
+    OPT_JSON,
+    OPT_CSV,
+    OPT_COMMIT,
+    OPT_HELP
+};
+
+static const struct option options[] = {
+    {"host", required_argument, NULL, OPT_HOST},
+    {"port", required_argument, NULL, OPT_PORT},
+    {"ws-host", required_argument, NULL, OPT_WS_HOST},
+    {"ws-port", required_argument, NULL, OPT_WS_PORT},
+    {"config", required_argument, NULL, OPT_CONFIG},
+    {"connections", required_argument, NULL, OPT_CONNECTIONS},
+    {"messages", required_argument, NULL, OPT_MESSAGES},
+    {"size", required_argument, NULL, OPT_SIZE},
+    {"rate", required_argument, NULL, OPT_RATE},
+    {"seconds", required_argument, NULL, OPT_SECONDS},
+    {"repeat", required_argument, NULL, OPT_REPEAT},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"json", required_argument, NULL, OPT_JSON},
+    {"csv", required_argument, NULL, OPT_CSV},
+    {"commit", required_argument, NULL, OPT_COMMIT},
+    {"help", no_argument, NULL, OPT_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static enum cmq_err parse_number(int option, uint64_t max, uint64_t *ret_value, struct cmq_reason *reason)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = strtoull(optarg, &end, 10);
+    if (optarg[0] < '0' || optarg[0] > '9' || *end != '\0' || errno != 0 || value < 1 || value > max)
+        return cmq_reason_set(reason, CMQ_ERR_INVALID, "--%s must be a number from 1 to %llu",
+                              options[option - OPT_HOST].name, (unsigned long long)max);
+    *ret_value = value;
+    return CMQ_OK;
+}
+
+static enum cmq_err take_number(struct bench_args *args, int option, struct cmq_reason *reason)
+{
+    uint64_t port = 0;
+    enum cmq_err err = CMQ_ERR_INVALID;
+    switch (option) {
+    case OPT_PORT:
+    case OPT_WS_PORT:
+        err = parse_number(option, 65535, &port, reason);
+        *(option == OPT_PORT ? &args->port : &args->ws_port) = (unsigned)port;
+        break;
+    case OPT_CONNECTIONS:
+        err = parse_number(option, BENCH_CONNECTIONS_MAX, &args->connections, reason);
+        break;
+    case OPT_MESSAGES:
+        err = parse_number(option, MESSAGES_MAX, &args->messages, reason);
+        break;
+    case OPT_SIZE:
+        err = parse_number(option, SIZE_MAX_MESSAGES, &args->size, reason);
+        break;
+    case OPT_RATE:
+        err = parse_number(option, 1000000, &args->rate, reason);
+        break;
+    case OPT_SECONDS:
+        err = parse_number(option, SECONDS_MAX, &args->seconds, reason);
+        break;
+    case OPT_REPEAT:
+        err = parse_number(option, REPEAT_MAX, &args->repeat, reason);
+        break;
+    case OPT_TIMEOUT:
+        err = parse_number(option, SECONDS_MAX, &args->timeout_s, reason);
+        break;
+    }
+    return err;
+}
+
+/* Returns false when the option is a number. */
+static bool take_text(struct bench_args *args, int option)
+{
+    switch (option) {
+    case OPT_HOST:
+        args->host = optarg;
+        return true;
+    case OPT_WS_HOST:
+        args->ws_host = optarg;
+        return true;
+    case OPT_CONFIG:
+        args->config = optarg;
+        return true;
+    case OPT_JSON:
+        args->json = optarg;
+        return true;
+    case OPT_CSV:
+        args->csv = optarg;
+        return true;
+    case OPT_COMMIT:
+        args->commit = optarg;
+        return true;
+    case OPT_HELP:
+        args->help = true;
+        return true;
+    }
+    return false;
+}
+
+static enum cmq_err take_mode(struct bench_args *args, const char *name, struct cmq_reason *reason)
+{
+    for (size_t i = 0; i < CMQ_COUNT_OF(mode_names); i++)
+        if (strcmp(name, mode_names[i]) == 0) {
+            args->mode = (enum bench_mode)i;
+            return CMQ_OK;
+        }
+    return cmq_reason_set(reason, CMQ_ERR_INVALID, "unknown mode \"%.40s\"", name);
+}
+
+/* Options that a mode does not know are refused, so that nobody believes that they did something. */
+static enum cmq_err check_fit(const struct bench_args *args, struct cmq_reason *reason)
+{
+    enum bench_mode m = args->mode;
+    bool timed = m == BENCH_LATENCY || m == BENCH_IDLE;
+    bool fixed = m == BENCH_REFERENCE || m == BENCH_IDLE || m == BENCH_ALL;
+    const char *stray = NULL;
+    if (args->rate != 0 && m != BENCH_LATENCY)
+        stray = "rate";
+    else if (args->seconds != 0 && !timed && m != BENCH_ALL)
+        stray = "seconds";
+    else if (args->size != 0 && m != BENCH_SUSTAINED && m != BENCH_BATCH)
+        stray = "size";
+    else if (args->messages != 0 && (fixed || timed))
+        stray = "messages";
+    else if (args->connections != 0 && fixed)
+        stray = "connections";
+    else if (args->repeat != 0 && (timed || m == BENCH_ALL))
+        stray = "repeat";
+    else if (args->csv != NULL && (m == BENCH_IDLE || m == BENCH_ALL))
+        stray = "csv";
+    if (stray != NULL)
+        return cmq_reason_set(reason, CMQ_ERR_INVALID, "--%s has no meaning for %s", stray, mode_names[m]);
+    return CMQ_OK;
+}
+
+enum cmq_err bench_args_parse(int argc, char **argv, struct bench_args *ret_args, struct cmq_reason *reason)
+{
+    struct bench_args args = {.timeout_s = 120};
+    enum cmq_err err = CMQ_OK;
+    int option;
+    opterr = 0;
+    while (err == CMQ_OK && (option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == '?' || option == ':')
+            return cmq_reason_set(reason, CMQ_ERR_INVALID, "unknown option or missing value: \"%.60s\"",
+                                  argv[optind - 1]);
+        if (!take_text(&args, option))
+            err = take_number(&args, option, reason);
+    }
+    if (err == CMQ_OK && !args.help) {
+        if (optind + 1 != argc)
+            return cmq_reason_set(reason, CMQ_ERR_INVALID, "exactly one mode is wanted");
+        err = take_mode(&args, argv[optind], reason);
+        if (err == CMQ_OK)
+            err = check_fit(&args, reason);
+    }
+    if (err == CMQ_OK)
+        *ret_args = args;
+    return err;
+}

@@ -1,0 +1,203 @@
+#include "tests/bench/bench_run.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/base/cmq_clock.h"
+
+enum { OPEN_MS = 5000 };
+
+static const uint64_t drain_ns = 30 * CMQ_NS_PER_S;
+
+uint64_t bench_result_accepted_ns(const struct bench_result *result)
+{
+    return result->load.last_ns - result->load.first_ns;
+}
+
+uint64_t bench_result_delivered_ns(const struct bench_result *result)
+{
+    return result->consume.last_ns - result->load.first_ns;
+}
+
+static void add_fault(struct bench_result *result, const char *fmt, ...) CMQ_PRINTF(2, 3);
+
+static void add_fault(struct bench_result *result, const char *fmt, ...)
+{
+    size_t have = strlen(result->verdict);
+    if (have > 0 && have + 3 < sizeof result->verdict) {
+        memcpy(result->verdict + have, ", ", 3);
+        have += 2;
+    }
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(result->verdict + have, sizeof result->verdict - have, fmt, args);
+    va_end(args);
+    result->failed = true;
+}
+
+/* Everything that forbids a rate, in one sentence. */
+static void judge(struct bench_result *result, uint64_t timeout_s)
+{
+    const struct bench_verify *verify = result->verify;
+    const struct bench_load *load = &result->load;
+    uint64_t missing = verify->messages - verify->unique;
+    if (load->timed_out || result->consume.timed_out)
+        add_fault(result, "timed out after %" PRIu64 " s", timeout_s);
+    if (result->consume.err != CMQ_OK)
+        add_fault(result, "%s", result->consume.reason.text);
+    if (load->posts_failed > 0)
+        add_fault(result, "%" PRIu64 " POSTs failed after %u retries (last: %s)", load->posts_failed,
+                  BENCH_RETRIES_MAX, load->failure);
+    else if (load->posts_accepted < verify->batch_count)
+        add_fault(result, "%" PRIu64 " POSTs not answered%s%s", verify->batch_count - load->posts_accepted,
+                  load->failure[0] != '\0' ? ", last failure: " : "", load->failure);
+    if (missing > 0)
+        add_fault(result, "%" PRIu64 " messages missing (the first is message_%" PRIu64 ")", missing,
+                  bench_verify_first_missing(verify));
+    if (verify->duplicates > 0)
+        add_fault(result, "%" PRIu64 " duplicates", verify->duplicates);
+    if (verify->out_of_order > 0)
+        add_fault(result, "%" PRIu64 " messages out of order", verify->out_of_order);
+    if (verify->foreign > 0)
+        add_fault(result, "%" PRIu64 " messages with content that nobody sent", verify->foreign);
+    if (result->corrupt > 0)
+        add_fault(result, "%" PRIu64 " WebSocket messages that are no JSON array of strings",
+                  result->corrupt);
+    if (!result->failed)
+        snprintf(result->verdict, sizeof result->verdict, "ok, each message exactly once and in order");
+}
+
+/* Runs both threads to their ends, and samples the stages as soon as the last message has come. */
+static enum cmq_err run_threads(struct bench_target *target, struct bench_result *result,
+                                struct bench_sample *after, struct cmq_reason *reason)
+{
+    /* Shared flag of both threads; outlives them because both are joined here. */
+    _Atomic uint32_t stop = 0;
+    result->consume.stop = result->load.stop = &stop;
+    atomic_init(&result->consume.wanted, result->verify->messages);
+    result->load.wanted = &result->consume.wanted;
+    enum cmq_err err = bench_consume_start(&result->consume, reason);
+    if (err != CMQ_OK)
+        return err;
+    err = bench_load_start(&result->load, reason);
+    if (err != CMQ_OK)
+        atomic_store_explicit(&stop, 1, memory_order_relaxed); /* relaxed: a flag */
+    bench_consume_wait(&result->consume);
+    bench_stages_sample(&target->stages, after);
+    if (err == CMQ_OK)
+        bench_load_join(&result->load);
+    bench_consume_join(&result->consume);
+    result->consume.stop = result->load.stop = NULL;
+    return err;
+}
+
+static enum cmq_err measure(struct bench_target *target, struct bench_ws *ws, struct bench_result *result,
+                            struct cmq_reason *reason)
+{
+    enum cmq_err err = CMQ_ERR_NOMEM;
+    struct bench_sample *before = malloc(sizeof *before), *after = malloc(sizeof *after);
+    if (before == NULL || after == NULL) {
+        err = cmq_reason_set(reason, err, "out of memory");
+        goto out;
+    }
+    bench_stages_sample(&target->stages, before);
+    result->consume.deadline_ns = before->at_ns + result->plan.timeout_s * CMQ_NS_PER_S;
+    result->load.deadline_ns = result->consume.deadline_ns;
+    result->start_wall_ms = cmq_clock_wall_ms();
+    err = run_threads(target, result, after, reason);
+    bench_stages_use(before, after, result->use);
+    result->corrupt = ws->stream.corrupt;
+out:
+    free(before);
+    free(after);
+    return err;
+}
+
+enum cmq_err bench_run(struct bench_target *target, const struct bench_plan *plan,
+                       struct bench_result **ret_result, struct cmq_reason *reason)
+{
+    struct bench_ws *ws = NULL;
+    struct bench_result *result = calloc(1, sizeof *result);
+    if (result == NULL)
+        return cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
+    result->plan = *plan;
+    enum cmq_err err = bench_verify_new(1, plan->messages, plan->size, &result->verify);
+    if (err == CMQ_OK && plan->want_posts) {
+        result->load.posts = calloc(result->verify->batch_count, sizeof *result->load.posts);
+        err = result->load.posts != NULL ? CMQ_OK : CMQ_ERR_NOMEM;
+    }
+    if (err != CMQ_OK) {
+        err = cmq_reason_set(reason, err, "no memory for %" PRIu64 " messages", plan->messages);
+        goto out;
+    }
+    err = bench_ws_open(&target->dispatcher, OPEN_MS, &ws, reason);
+    if (err == CMQ_OK)
+        err = bench_consume_drain(ws, cmq_clock_mono_ns() + drain_ns, &result->discarded, reason);
+    if (err != CMQ_OK)
+        goto out;
+    result->consume.ws = ws;
+    result->consume.verify = result->load.verify = result->verify;
+    result->load.address = target->ingest;
+    result->load.single = plan->single;
+    result->load.connections = (unsigned)cmq_min_u64(plan->connections, result->verify->batch_count);
+    result->load.rate = plan->rate;
+    err = measure(target, ws, result, reason);
+    if (err == CMQ_OK)
+        judge(result, plan->timeout_s);
+out:
+    bench_ws_close(ws);
+    result->consume.ws = NULL;
+    if (err == CMQ_OK)
+        *ret_result = result;
+    else
+        bench_run_free(result);
+    return err;
+}
+
+void bench_run_free(struct bench_result *result)
+{
+    if (result == NULL)
+        return;
+    free(result->load.posts);
+    bench_verify_free(result->verify);
+    free(result);
+}
+
+enum cmq_err bench_idle(struct bench_target *target, uint64_t seconds, struct bench_idle *ret_idle,
+                        struct cmq_reason *reason)
+{
+    if (target->stages.ring == NULL)
+        return cmq_reason_set(reason, CMQ_ERR_NOT_FOUND, "%s", target->no_stages);
+    uint64_t discarded;
+    struct bench_ws *ws = NULL;
+    struct bench_sample *before = malloc(sizeof *before), *after = malloc(sizeof *after);
+    enum cmq_err err = before != NULL && after != NULL
+                           ? bench_ws_open(&target->dispatcher, OPEN_MS, &ws, reason)
+                           : cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
+    if (err == CMQ_OK)
+        err = bench_consume_drain(ws, cmq_clock_mono_ns() + drain_ns, &discarded, reason);
+    if (err == CMQ_OK) {
+        struct bench_idle idle = {.processes = after};
+        struct timespec interval = {.tv_sec = (time_t)seconds};
+        bench_stages_sample(&target->stages, before);
+        while (clock_nanosleep(CLOCK_MONOTONIC, 0, &interval, &interval) != 0)
+            continue;
+        bench_stages_sample(&target->stages, after);
+        bench_stages_use(before, after, idle.use);
+        idle.elapsed_ns = after->at_ns - before->at_ns;
+        *ret_idle = idle;
+        after = NULL;
+    }
+    bench_ws_close(ws);
+    free(before);
+    free(after);
+    return err;
+}
+
+void bench_idle_fini(struct bench_idle *idle)
+{
+    free(idle->processes);
+    *idle = (struct bench_idle){0};
+}

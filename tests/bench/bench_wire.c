@@ -1,0 +1,181 @@
+/*
+ * bench-wire: what one message costs in common/wire, in nanoseconds. Prints, never judges.
+ * usage: bench-wire [MESSAGES [ROUNDS]]   (defaults 20000 and 200)
+ * The body is the reference body: {"messages": [{"content": "message_1"}, ...]}. The fastest round counts.
+ */
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "common/base/cmq_clock.h"
+#include "common/wire/cmq_batch.h"
+#include "common/wire/cmq_json_in.h"
+#include "common/wire/cmq_json_out.h"
+#include "common/wire/cmq_json_out_int.h"
+
+enum { MESSAGES = 20000, ROUNDS = 200, MESSAGE_JSON_MAX = 48 };
+
+struct bench {
+    uint32_t count;
+    struct cmq_span body;
+    struct cmq_json_parser *parser;
+    struct cmq_buf messages;
+    uint8_t *out;
+    uint64_t sink; /* keeps results alive */
+};
+
+typedef bool step(struct bench *bench);
+
+static bool parse(struct bench *bench)
+{
+    static const struct cmq_json_limits limits = {.message_bytes_max = 1u << 20, .messages_max = UINT32_MAX};
+    struct cmq_json_error error;
+    uint32_t count;
+    bench->messages.bytes = 0;
+    return cmq_json_parse_batch(bench->parser, bench->body, &limits, &bench->messages, &count, &error) ==
+               CMQ_OK &&
+           count == bench->count;
+}
+
+static bool parse_singles(struct bench *bench)
+{
+    static const struct cmq_json_limits limits = {.message_bytes_max = 1u << 20, .messages_max = 1};
+    static const char single[64 + CMQ_JSON_PADDING] = "{\"content\": \"message_1\"}";
+    struct cmq_json_error error;
+    for (uint32_t i = 0; i < bench->count; i++) {
+        bench->messages.bytes = 0;
+        if (cmq_json_parse_single(bench->parser, cmq_span_make(single, 24), &limits, &bench->messages,
+                                  &error) != CMQ_OK)
+            return false;
+    }
+    return true;
+}
+
+static bool pack_heads(struct bench *bench)
+{
+    uint8_t *next = bench->out;
+    for (uint32_t i = 0; i < bench->count; i++)
+        next += cmq_message_head(next, true, 9 + (i & 3u)) + 9;
+    bench->sink += (uint64_t)(next - bench->out);
+    return true;
+}
+
+static bool walk(struct bench *bench)
+{
+    struct cmq_mp_reader reader;
+    struct cmq_message message;
+    cmq_mp_reader_init(&reader, cmq_buf_span(&bench->messages));
+    for (uint32_t i = 0; i < bench->count; i++) {
+        if (cmq_message_next(&reader, &message) != CMQ_OK)
+            return false;
+        bench->sink += message.body.bytes;
+    }
+    return cmq_mp_left(&reader) == 0;
+}
+
+typedef size_t write_string(uint8_t *dst, struct cmq_span text);
+
+static bool escape_with(struct bench *bench, write_string *write)
+{
+    struct cmq_mp_reader reader;
+    struct cmq_message message;
+    uint8_t *next = bench->out;
+    cmq_mp_reader_init(&reader, cmq_buf_span(&bench->messages));
+    for (uint32_t i = 0; i < bench->count; i++) {
+        if (cmq_message_next(&reader, &message) != CMQ_OK)
+            return false;
+        next += write(next, message.body);
+        *next++ = ',';
+    }
+    bench->sink += (uint64_t)(next - bench->out);
+    return true;
+}
+
+static bool escape(struct bench *bench)
+{
+    return escape_with(bench, cmq_json_write_string);
+}
+
+static bool escape_portable(struct bench *bench)
+{
+    return escape_with(bench, cmq_json_write_string_portable);
+}
+
+static bool make(struct bench *bench, uint32_t count)
+{
+    size_t room = 64 + (size_t)count * MESSAGE_JSON_MAX + CMQ_JSON_PADDING, bytes = 0;
+    char *body = calloc(1, room);
+    bench->out = malloc(64 + (size_t)count * cmq_json_string_bytes_max(24));
+    bench->count = count;
+    cmq_buf_init(&bench->messages, SIZE_MAX / 4);
+    if (body == NULL || bench->out == NULL || cmq_json_parser_new(room, &bench->parser) != CMQ_OK) {
+        free(body);
+        return false;
+    }
+    bytes += (size_t)snprintf(body, room, "{\"messages\": [");
+    for (uint32_t i = 1; i <= count; i++)
+        bytes += (size_t)snprintf(body + bytes, room - bytes, "%s{\"content\": \"message_%u\"}",
+                                  i > 1 ? ", " : "", i);
+    bytes += (size_t)snprintf(body + bytes, room - bytes, "]}");
+    bench->body = cmq_span_make(body, bytes);
+    return true;
+}
+
+static void drop(struct bench *bench)
+{
+    cmq_json_parser_free(bench->parser);
+    cmq_buf_fini(&bench->messages);
+    free(bench->out);
+    free((void *)(uintptr_t)bench->body.data);
+}
+
+static bool measure(struct bench *bench, unsigned rounds, const char *name, step *run)
+{
+    uint64_t best_ns = UINT64_MAX;
+    for (unsigned i = 0; i < rounds; i++) {
+        uint64_t begin_ns = cmq_clock_mono_ns();
+        if (!run(bench)) {
+            fprintf(stderr, "%s failed\n", name);
+            return false;
+        }
+        best_ns = cmq_min_u64(best_ns, cmq_clock_mono_ns() - begin_ns);
+    }
+    printf("%-16s %7.2f ns/message\n", name, (double)best_ns / bench->count);
+    return true;
+}
+
+static void print_machine(const struct bench *bench, unsigned rounds)
+{
+    struct utsname machine;
+    if (uname(&machine) != 0)
+        return;
+    printf("machine %s %s, %ld cores, %s; %u messages, %zu bytes, best of %u\n", machine.sysname,
+           machine.release, sysconf(_SC_NPROCESSORS_ONLN), machine.machine, bench->count, bench->body.bytes,
+           rounds);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        step *run;
+    } steps[] = {{"parse-singles", parse_singles},
+                 {"parse-batch", parse},
+                 {"walk", walk},
+                 {"walk-escape", escape},
+                 {"walk-escape-swar", escape_portable},
+                 {"pack-heads", pack_heads}};
+    unsigned long count = argc > 1 ? strtoul(argv[1], NULL, 10) : MESSAGES;
+    unsigned long rounds = argc > 2 ? strtoul(argv[2], NULL, 10) : ROUNDS;
+    if (argc > 3 || count == 0 || count > 10000000 || rounds == 0 || rounds > 1000000) {
+        fprintf(stderr, "usage: %s [MESSAGES [ROUNDS]]\n", argv[0]);
+        return 2;
+    }
+    struct bench bench = {0};
+    bool good = make(&bench, (uint32_t)count);
+    if (good)
+        print_machine(&bench, (unsigned)rounds);
+    for (size_t i = 0; good && i < CMQ_COUNT_OF(steps); i++)
+        good = measure(&bench, (unsigned)rounds, steps[i].name, steps[i].run);
+    drop(&bench);
+    return good ? 0 : 1;
+}

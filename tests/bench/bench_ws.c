@@ -1,0 +1,281 @@
+#include "tests/bench/bench_ws.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "common/base/cmq_base.h"
+#include "common/base/cmq_clock.h"
+
+enum { RECV_BYTES = 1 << 20, HANDSHAKE_BYTES_MAX = 8192 };
+enum { OP_CONTINUATION = 0, OP_TEXT = 1, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
+
+/* The example of RFC 6455, section 1.3: with a fixed key the accepting value is known without SHA-1. */
+static const char ws_key[] = "dGhlIHNhbXBsZSBub25jZQ==";
+static const char ws_accept[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/* ---- opening ---- */
+
+/* Value of a field in a head that ends in an empty line; NULL when it is not there. */
+static const char *field_value(const char *head, const char *name)
+{
+    size_t bytes = strlen(name);
+    for (const char *line = strstr(head, "\r\n"); line != NULL; line = strstr(line + 2, "\r\n")) {
+        if (strncasecmp(line + 2, name, bytes) != 0 || line[2 + bytes] != ':')
+            continue;
+        const char *value = line + 3 + bytes;
+        return value + strspn(value, " \t");
+    }
+    return NULL;
+}
+
+static bool value_is(const char *value, const char *wanted, bool ignore_case)
+{
+    if (value == NULL)
+        return false;
+    size_t bytes = strlen(wanted);
+    int differs = ignore_case ? strncasecmp(value, wanted, bytes) : strncmp(value, wanted, bytes);
+    return differs == 0 && strchr("\r \t,", value[bytes]) != NULL;
+}
+
+static enum cmq_err check_handshake(const char *head, const char *from, struct cmq_reason *reason)
+{
+    if (strncmp(head, "HTTP/1.1 101", 12) != 0)
+        return cmq_reason_set(reason, CMQ_ERR_MALFORMED, "%s: no WebSocket there, it says \"%.40s\"", from,
+                              head);
+    if (!value_is(field_value(head, "Upgrade"), "websocket", true) ||
+        !value_is(field_value(head, "Connection"), "upgrade", true) ||
+        !value_is(field_value(head, "Sec-WebSocket-Accept"), ws_accept, false))
+        return cmq_reason_set(reason, CMQ_ERR_MALFORMED, "%s: wrong fields in the WebSocket handshake", from);
+    return CMQ_OK;
+}
+
+static enum cmq_err send_handshake(int fd, const struct bench_address *address, struct cmq_reason *reason)
+{
+    char request[640];
+    int bytes = snprintf(request, sizeof request,
+                         "GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                         "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n",
+                         address->text, ws_key);
+    cmq_assert(bytes > 0 && (size_t)bytes < sizeof request);
+    if (send(fd, request, (size_t)bytes, MSG_NOSIGNAL) != bytes)
+        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "%s: %s", address->text, strerror(errno));
+    return CMQ_OK;
+}
+
+/* Reads the reply's head; what came behind it stays at the start of the memory. */
+static enum cmq_err read_handshake(struct bench_ws *ws, const struct bench_address *address,
+                                   unsigned timeout_ms, struct cmq_reason *reason)
+{
+    char *text = (char *)ws->memory;
+    size_t have = 0;
+    uint64_t deadline_ns = cmq_clock_mono_ns() + timeout_ms * CMQ_NS_PER_MS;
+    for (;;) {
+        uint64_t now_ns = cmq_clock_mono_ns();
+        struct pollfd wanted = {.fd = ws->fd, .events = POLLIN};
+        if (now_ns >= deadline_ns || poll(&wanted, 1, (int)((deadline_ns - now_ns) / CMQ_NS_PER_MS) + 1) == 0)
+            return cmq_reason_set(reason, CMQ_ERR_TIMEOUT, "%s: no WebSocket handshake within %u ms",
+                                  address->text, timeout_ms);
+        ssize_t got = recv(ws->fd, text + have, HANDSHAKE_BYTES_MAX - have, 0);
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (got <= 0)
+            return cmq_reason_set(reason, CMQ_ERR_LOST, "%s: closed during the WebSocket handshake",
+                                  address->text);
+        have += (size_t)got;
+        text[have] = '\0';
+        char *gap = memmem(text, have, "\r\n\r\n", 4);
+        if (gap != NULL) {
+            size_t head_bytes = (size_t)(gap - text) + 4;
+            gap[2] = '\0';
+            enum cmq_err err = check_handshake(text, address->text, reason);
+            ws->pending_bytes = have - head_bytes;
+            memmove(text, text + head_bytes, ws->pending_bytes);
+            return err;
+        }
+        if (have == HANDSHAKE_BYTES_MAX)
+            return cmq_reason_set(reason, CMQ_ERR_MALFORMED, "%s: endless WebSocket handshake",
+                                  address->text);
+    }
+}
+
+/* From here on a blocking socket with a short time-out: one system call a chunk instead of two. */
+static enum cmq_err make_blocking(int fd, struct cmq_reason *reason)
+{
+    struct timeval in = {.tv_usec = BENCH_WS_WAIT_MS * 1000}, out = {.tv_sec = 1};
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &in, sizeof in) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &out, sizeof out) != 0)
+        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "socket options: %s", strerror(errno));
+    return CMQ_OK;
+}
+
+enum cmq_err bench_ws_open(const struct bench_address *address, unsigned timeout_ms, struct bench_ws **ret_ws,
+                           struct cmq_reason *reason)
+{
+    enum cmq_err err = CMQ_ERR_NOMEM;
+    struct bench_ws *ws = calloc(1, sizeof *ws);
+    if (ws == NULL)
+        return cmq_reason_set(reason, err, "out of memory");
+    ws->fd = -1;
+    bench_stream_init(&ws->stream, NULL);
+    ws->memory = calloc(1, RECV_BYTES + BENCH_STREAM_SLACK);
+    if (ws->memory == NULL) {
+        err = cmq_reason_set(reason, err, "out of memory");
+        goto out;
+    }
+    err = bench_net_connect(address, (int)timeout_ms, &ws->fd, reason);
+    if (err == CMQ_OK)
+        err = send_handshake(ws->fd, address, reason);
+    if (err == CMQ_OK)
+        err = read_handshake(ws, address, timeout_ms, reason);
+    if (err == CMQ_OK)
+        err = make_blocking(ws->fd, reason);
+out:
+    if (err == CMQ_OK)
+        *ret_ws = ws;
+    else
+        bench_ws_close(ws);
+    return err;
+}
+
+/* ---- control frames ---- */
+
+/* The mask is zero: it hides nothing from proxies here, and the broker unmasks it all the same. */
+static bool send_control(struct bench_ws *ws, unsigned opcode, const uint8_t *data, size_t bytes)
+{
+    uint8_t frame[6 + sizeof ws->control] = {(uint8_t)(0x80u | opcode), (uint8_t)(0x80u | bytes)};
+    memcpy(frame + 6, data, bytes);
+    return send(ws->fd, frame, 6 + bytes, MSG_NOSIGNAL) == (ssize_t)(6 + bytes);
+}
+
+void bench_ws_close(struct bench_ws *ws)
+{
+    if (ws == NULL)
+        return;
+    if (ws->fd >= 0) {
+        static const uint8_t normal[] = {0x03, 0xe8}; /* 1000 */
+        (void)send_control(ws, OP_CLOSE, normal, sizeof normal);
+        close(ws->fd);
+    }
+    free(ws->memory);
+    free(ws);
+}
+
+static enum cmq_err end_control(struct bench_ws *ws, struct cmq_reason *reason)
+{
+    if (ws->opcode == OP_CLOSE) {
+        unsigned code = ws->control_bytes >= 2 ? (unsigned)(ws->control[0] << 8 | ws->control[1]) : 1005u;
+        return cmq_reason_set(reason, CMQ_ERR_LOST, "the broker closed the WebSocket with code %u", code);
+    }
+    if (ws->opcode == OP_PING) {
+        ws->pings++;
+        if (!send_control(ws, OP_PONG, ws->control, ws->control_bytes))
+            return cmq_reason_set(reason, CMQ_ERR_LOST, "the WebSocket took no pong: %s", strerror(errno));
+    }
+    return CMQ_OK;
+}
+
+/* ---- frames ---- */
+
+static unsigned head_wants(const struct bench_ws *ws)
+{
+    if (ws->head_bytes < 2)
+        return 2;
+    unsigned length = ws->head[1] & 0x7fu;
+    return length < 126 ? 2 : length == 126 ? 4 : 10;
+}
+
+static enum cmq_err end_head(struct bench_ws *ws, struct cmq_reason *reason)
+{
+    unsigned length = ws->head[1] & 0x7fu, wide = length < 126 ? 0 : length == 126 ? 2 : 8;
+    ws->left = wide == 0 ? length : 0;
+    for (unsigned i = 0; i < wide; i++)
+        ws->left = ws->left << 8 | ws->head[2 + i];
+    ws->fin = (ws->head[0] & 0x80u) != 0;
+    ws->opcode = ws->head[0] & 0x0fu;
+    ws->is_control = ws->opcode >= OP_CLOSE;
+    ws->in_payload = true;
+    ws->head_bytes = 0;
+
+    bool good = (ws->head[0] & 0x70u) == 0 && (ws->head[1] & 0x80u) == 0 && ws->left < 1ull << 40;
+    if (ws->is_control)
+        good = good && ws->fin && ws->left <= sizeof ws->control && ws->opcode <= OP_PONG;
+    else if (ws->in_message)
+        good = good && ws->opcode == OP_CONTINUATION;
+    else
+        good = good && ws->opcode == OP_TEXT;
+    if (!good)
+        return cmq_reason_set(reason, CMQ_ERR_MALFORMED, "unexpected WebSocket frame, head 0x%02x 0x%02x",
+                              ws->head[0], ws->head[1]);
+    if (ws->is_control)
+        ws->control_bytes = 0;
+    else if (!ws->in_message)
+        bench_stream_begin(&ws->stream);
+    if (!ws->is_control)
+        ws->in_message = true;
+    return CMQ_OK;
+}
+
+static enum cmq_err end_payload(struct bench_ws *ws, struct cmq_reason *reason)
+{
+    ws->in_payload = false;
+    if (ws->is_control)
+        return end_control(ws, reason);
+    ws->frames++;
+    if (ws->fin) {
+        ws->in_message = false;
+        bench_stream_end(&ws->stream);
+    }
+    return CMQ_OK;
+}
+
+static enum cmq_err take_bytes(struct bench_ws *ws, size_t bytes, uint64_t now_ns, struct cmq_reason *reason)
+{
+    const uint8_t *at = ws->memory, *end = at + bytes;
+    enum cmq_err err = CMQ_OK;
+    while (at < end && err == CMQ_OK) {
+        if (!ws->in_payload) {
+            ws->head[ws->head_bytes++] = *at++;
+            if (ws->head_bytes < 2 || ws->head_bytes < head_wants(ws))
+                continue;
+            err = end_head(ws, reason);
+        } else {
+            size_t here = (size_t)cmq_min_u64(ws->left, (uint64_t)(end - at));
+            if (ws->is_control) {
+                memcpy(ws->control + ws->control_bytes, at, here);
+                ws->control_bytes += here;
+            } else {
+                bench_stream_piece(&ws->stream, at, here, now_ns);
+                ws->text_bytes += here;
+            }
+            at += here;
+            ws->left -= here;
+        }
+        if (err == CMQ_OK && ws->in_payload && ws->left == 0)
+            err = end_payload(ws, reason);
+    }
+    return err;
+}
+
+enum cmq_err bench_ws_read(struct bench_ws *ws, uint64_t *ret_now_ns, struct cmq_reason *reason)
+{
+    ssize_t got = (ssize_t)ws->pending_bytes;
+    ws->pending_bytes = 0;
+    if (got == 0)
+        got = recv(ws->fd, ws->memory, RECV_BYTES, 0);
+    *ret_now_ns = cmq_clock_mono_ns();
+    if (got > 0)
+        return take_bytes(ws, (size_t)got, *ret_now_ns, reason);
+    if (got == 0)
+        return cmq_reason_set(reason, CMQ_ERR_LOST, "the broker closed the WebSocket connection");
+    if (errno == EAGAIN || errno == EINTR)
+        return CMQ_ERR_TIMEOUT;
+    return cmq_reason_set(reason, CMQ_ERR_LOST, "WebSocket: %s", strerror(errno));
+}

@@ -1,0 +1,471 @@
+#include "tests/bench/fake_broker.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/base/cmq_base.h"
+
+enum { CONNECTIONS = 64, LOOK_MS = 20, REQUEST_BYTES = 1 << 22 };
+
+static const char content_head[] = "{\"content\": \"";
+
+struct frame {
+    struct frame *next;
+    size_t bytes;
+    enum fake_fault fault; /* FAKE_BAD_FRAME, FAKE_HANG_UP or none */
+    char text[];
+};
+
+struct fake_broker {
+    enum fake_fault fault;
+    unsigned long at;
+    int http_fd, ws_fd;
+    unsigned http_port, ws_port;
+    pthread_t http_thread, ws_thread;
+    pthread_t connections[CONNECTIONS];
+    int connection_fds[CONNECTIONS];
+    unsigned connection_count;
+    atomic_uint stop; /* relaxed everywhere: a flag */
+    atomic_uint pongs;
+
+    pthread_mutex_t lock; /* over all below */
+    struct frame *first, **last;
+    struct frame *held; /* comes after the next batch */
+    bool fault_done;
+};
+
+/* ---- sockets ---- */
+
+static bool stopped(struct fake_broker *fake)
+{
+    return atomic_load_explicit(&fake->stop, memory_order_relaxed) != 0;
+}
+
+static int listen_any(unsigned *ret_port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t bytes = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cmq_assert(fd >= 0 && bind(fd, (struct sockaddr *)&address, bytes) == 0 && listen(fd, CONNECTIONS) == 0 &&
+               getsockname(fd, (struct sockaddr *)&address, &bytes) == 0);
+    *ret_port = ntohs(address.sin_port);
+    return fd;
+}
+
+/* Waits in short steps; false when the test is over. */
+static bool readable(struct fake_broker *fake, int fd)
+{
+    while (!stopped(fake)) {
+        struct pollfd wanted = {.fd = fd, .events = POLLIN};
+        if (poll(&wanted, 1, LOOK_MS) > 0)
+            return true;
+    }
+    return false;
+}
+
+static bool send_all(int fd, const void *data, size_t bytes, size_t piece_bytes)
+{
+    const char *at = data;
+    while (bytes > 0) {
+        size_t here = bytes < piece_bytes ? bytes : piece_bytes;
+        ssize_t got = send(fd, at, here, MSG_NOSIGNAL);
+        if (got <= 0)
+            return false;
+        at += got;
+        bytes -= (size_t)got;
+    }
+    return true;
+}
+
+/* ---- requests -> frames ---- */
+
+static struct frame *frame_new(size_t capacity)
+{
+    struct frame *frame = calloc(1, sizeof *frame + capacity);
+    cmq_assert(frame != NULL);
+    return frame;
+}
+
+static void add_text(struct frame *frame, const char *text, size_t bytes)
+{
+    memcpy(frame->text + frame->bytes, text, bytes);
+    frame->bytes += bytes;
+}
+
+static void add_message(struct fake_broker *fake, struct frame *frame, const char *content, size_t bytes)
+{
+    bool noisy = fake->fault == FAKE_NOISY;
+    if (frame->bytes > 1)
+        add_text(frame, noisy ? " , " : ",", noisy ? 3 : 1);
+    add_text(frame, "\"", 1);
+    if (noisy) {
+        add_text(frame, "\\u006d", 6); /* m */
+        content++;
+        bytes--;
+    }
+    add_text(frame, content, bytes);
+    add_text(frame, "\"", 1);
+}
+
+/* One request's contents as one frame, with the fault in it. Quadratic in nothing; called once a request. */
+static struct frame *make_frame(struct fake_broker *fake, const char *body, size_t body_bytes, bool cut)
+{
+    struct frame *frame = frame_new(body_bytes * 2 + 64);
+    const char *at = body, *end = body + body_bytes, *swapped = NULL;
+    size_t swapped_bytes = 0;
+    add_text(frame, "[", 1);
+    while ((at = memmem(at, (size_t)(end - at), content_head, sizeof content_head - 1)) != NULL) {
+        at += sizeof content_head - 1;
+        size_t bytes = (size_t)((const char *)memchr(at, '"', (size_t)(end - at)) - at);
+        unsigned long number = strtoul(at + sizeof "message_" - 1, NULL, 10);
+        bool here = number == fake->at && !cut;
+        if (here && fake->fault == FAKE_REORDER) {
+            swapped = at;
+            swapped_bytes = bytes;
+            continue;
+        }
+        if (here && fake->fault == FAKE_CORRUPT)
+            add_message(fake, frame, "massage_1", 9);
+        else if (!(here && fake->fault == FAKE_LOSE))
+            add_message(fake, frame, at, bytes);
+        if (here && fake->fault == FAKE_DUPLICATE)
+            add_message(fake, frame, at, bytes);
+        if (swapped != NULL)
+            add_message(fake, frame, swapped, swapped_bytes);
+        swapped = NULL;
+    }
+    add_text(frame, "]", 1);
+    return frame;
+}
+
+static void queue_frame(struct fake_broker *fake, struct frame *frame)
+{
+    *fake->last = frame;
+    fake->last = &frame->next;
+}
+
+/* Splits a body behind its first message. */
+static size_t first_half(const char *body, size_t bytes)
+{
+    const char *brace = memchr(body, '}', bytes);
+    return brace == NULL ? bytes : (size_t)(brace - body) + 1;
+}
+
+static void deliver(struct fake_broker *fake, const char *body, size_t bytes, bool marked)
+{
+    pthread_mutex_lock(&fake->lock);
+    struct frame *held = fake->held;
+    fake->held = NULL;
+    if (marked && fake->fault == FAKE_SPLIT) {
+        size_t half = first_half(body, bytes);
+        queue_frame(fake, make_frame(fake, body, half, true));
+        fake->held = make_frame(fake, body + half, bytes - half, true);
+    } else {
+        struct frame *frame = make_frame(fake, body, bytes, false);
+        if (marked && (fake->fault == FAKE_BAD_FRAME || fake->fault == FAKE_HANG_UP))
+            frame->fault = fake->fault;
+        if (marked && fake->fault == FAKE_NOT_JSON)
+            frame->text[frame->bytes - 1] = '}';
+        if (marked && fake->fault == FAKE_SWAP)
+            fake->held = frame;
+        else
+            queue_frame(fake, frame);
+    }
+    if (held != NULL)
+        queue_frame(fake, held);
+    pthread_mutex_unlock(&fake->lock);
+}
+
+/* ---- HTTP ---- */
+
+enum answer { ANSWER_OK, ANSWER_REFUSE, ANSWER_RESET, ANSWER_NONE };
+
+/* Does the body begin with message `at`? */
+static bool is_marked(const struct fake_broker *fake, const char *body, size_t bytes)
+{
+    const char *first = memmem(body, bytes, content_head, sizeof content_head - 1);
+    return first != NULL &&
+           strtoul(first + sizeof content_head - 1 + sizeof "message_" - 1, NULL, 10) == fake->at;
+}
+
+static enum answer take_request(struct fake_broker *fake, const char *body, size_t bytes)
+{
+    bool marked = is_marked(fake, body, bytes);
+    pthread_mutex_lock(&fake->lock);
+    bool once = marked && !fake->fault_done;
+    fake->fault_done = fake->fault_done || marked;
+    pthread_mutex_unlock(&fake->lock);
+    if (marked && fake->fault == FAKE_SILENT)
+        return ANSWER_NONE;
+    if ((once && fake->fault == FAKE_REFUSE_ONCE) || (marked && fake->fault == FAKE_REFUSE))
+        return ANSWER_REFUSE;
+    deliver(fake, body, bytes, marked);
+    return once && fake->fault == FAKE_RESET ? ANSWER_RESET : ANSWER_OK;
+}
+
+static bool send_answer(struct fake_broker *fake, int fd, enum answer answer)
+{
+    static const char ok[] =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    static const char ok_close[] = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    static const char refused[] = "HTTP/1.1 503 Full\r\nRetry-After: 1\r\ncontent-length:  2\r\n\r\n{}";
+    const char *text = answer == ANSWER_REFUSE ? refused : fake->fault == FAKE_CLOSE_EACH ? ok_close : ok;
+    if (answer == ANSWER_NONE)
+        return true;
+    return answer != ANSWER_RESET &&
+           send_all(fd, text, strlen(text), fake->fault == FAKE_NOISY ? 9 : SIZE_MAX) &&
+           fake->fault != FAKE_CLOSE_EACH;
+}
+
+/* Bytes of the request at the start of `in`; 0: not whole yet. */
+static size_t request_bytes(const char *in, size_t bytes, const char **ret_body)
+{
+    const char *gap = memmem(in, bytes, "\r\n\r\n", 4);
+    const char *length = memmem(in, bytes, "Content-Length: ", 16);
+    if (gap == NULL)
+        return 0;
+    cmq_assert(length != NULL && length < gap);
+    *ret_body = gap + 4;
+    size_t whole = (size_t)(gap + 4 - in) + strtoul(length + 16, NULL, 10);
+    return whole <= bytes ? whole : 0;
+}
+
+struct connection_start {
+    struct fake_broker *fake;
+    int fd;
+};
+
+static void *connection_main(void *arg)
+{
+    struct connection_start start = *(struct connection_start *)arg;
+    free(arg);
+    char *in = malloc(REQUEST_BYTES + 1);
+    size_t have = 0;
+    bool open = in != NULL;
+    while (open && readable(start.fake, start.fd)) {
+        ssize_t got = recv(start.fd, in + have, REQUEST_BYTES - have, 0);
+        if (got <= 0)
+            break;
+        have += (size_t)got;
+        in[have] = '\0';
+        const char *body = NULL;
+        size_t whole = request_bytes(in, have, &body);
+        if (whole == 0)
+            continue;
+        cmq_assert(whole == have); /* no pipelining */
+        open = send_answer(start.fake, start.fd, take_request(start.fake, body, (size_t)(in + whole - body)));
+        have = 0;
+    }
+    free(in);
+    (void)shutdown(start.fd, SHUT_RDWR); /* closed by stop, so that no other thread gets the number */
+    return NULL;
+}
+
+static void *http_main(void *arg)
+{
+    struct fake_broker *fake = arg;
+    while (fake->connection_count < CONNECTIONS && readable(fake, fake->http_fd)) {
+        struct connection_start *start = malloc(sizeof *start);
+        cmq_assert(start != NULL);
+        *start =
+            (struct connection_start){.fake = fake, .fd = accept4(fake->http_fd, NULL, NULL, SOCK_CLOEXEC)};
+        cmq_assert(start->fd >= 0);
+        unsigned index = fake->connection_count++;
+        fake->connection_fds[index] = start->fd;
+        cmq_assert(pthread_create(&fake->connections[index], NULL, connection_main, start) == 0);
+    }
+    return NULL;
+}
+
+/* ---- WebSocket ---- */
+
+static bool shake_hands(struct fake_broker *fake, int fd)
+{
+    static const char reply[] =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    char request[2048];
+    size_t have = 0;
+    while (memmem(request, have, "\r\n\r\n", 4) == NULL) {
+        if (!readable(fake, fd))
+            return false;
+        ssize_t got = recv(fd, request + have, sizeof request - have, 0);
+        if (got <= 0)
+            return false;
+        have += (size_t)got;
+    }
+    /* The key that belongs to the accepting value above, RFC 6455, section 1.3. */
+    return memmem(request, have, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", 45) != NULL &&
+           send_all(fd, reply, sizeof reply - 1, fake->fault == FAKE_NOISY ? 11 : SIZE_MAX);
+}
+
+/* first: FIN and opcode bits. */
+static bool send_frame(int fd, unsigned first, bool masked, const char *text, size_t bytes,
+                       size_t piece_bytes)
+{
+    uint8_t head[14] = {(uint8_t)first};
+    size_t head_bytes = 2;
+    unsigned wide = bytes < 126 ? 0 : bytes < 65536 ? 2 : 8;
+    head[1] = (uint8_t)((wide == 0 ? bytes : wide == 2 ? 126 : 127) | (masked ? 0x80u : 0));
+    for (unsigned i = 0; i < wide; i++)
+        head[head_bytes++] = (uint8_t)((uint64_t)bytes >> (8u * (wide - 1 - i)));
+    head_bytes += masked ? 4 : 0; /* a mask of zeros */
+    return send_all(fd, head, head_bytes, piece_bytes) && send_all(fd, text, bytes, piece_bytes);
+}
+
+/* Fragments of 1, 2, 3 ... bytes with pings between them. */
+static bool send_noisy(int fd, const struct frame *frame)
+{
+    size_t at = 0;
+    for (unsigned part = 1; at < frame->bytes; part++) {
+        size_t here = frame->bytes - at < part * 7u ? frame->bytes - at : part * 7u;
+        unsigned opcode = at == 0 ? 1u : 0u;
+        bool last = at + here == frame->bytes;
+        if (!send_frame(fd, opcode | (last ? 0x80u : 0u), false, frame->text + at, here, 13))
+            return false;
+        if (part % 4 == 1 && !send_frame(fd, 0x89u, false, "are you there", 13, 3))
+            return false;
+        at += here;
+    }
+    return true;
+}
+
+static struct frame *take_frame(struct fake_broker *fake)
+{
+    pthread_mutex_lock(&fake->lock);
+    struct frame *frame = fake->first;
+    if (frame != NULL) {
+        fake->first = frame->next;
+        if (fake->first == NULL)
+            fake->last = &fake->first;
+    }
+    pthread_mutex_unlock(&fake->lock);
+    return frame;
+}
+
+/* Counts pongs that say what was asked; false when the client closes. The test's clients send nothing else,
+ * and each frame in one piece. */
+static bool take_client_frames(struct fake_broker *fake, int fd)
+{
+    struct pollfd wanted = {.fd = fd, .events = POLLIN};
+    while (poll(&wanted, 1, 0) > 0) {
+        uint8_t head[6], payload[125];
+        if (recv(fd, head, sizeof head, MSG_WAITALL) != (ssize_t)sizeof head || (head[1] & 0x80u) == 0)
+            return false;
+        size_t bytes = head[1] & 0x7fu;
+        if (bytes > 0 && recv(fd, payload, bytes, MSG_WAITALL) != (ssize_t)bytes)
+            return false;
+        for (size_t i = 0; i < bytes; i++)
+            payload[i] ^= head[2 + i % 4];
+        if (head[0] == 0x88u)
+            return false;
+        if (head[0] == 0x8au && bytes == 13 && memcmp(payload, "are you there", 13) == 0)
+            atomic_fetch_add_explicit(&fake->pongs, 1, memory_order_relaxed); /* relaxed: a counter */
+    }
+    return true;
+}
+
+static void serve_client(struct fake_broker *fake, int fd)
+{
+    int on = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    bool open = shake_hands(fake, fd);
+    while (open && !stopped(fake)) {
+        struct frame *frame = take_frame(fake);
+        if (frame == NULL) {
+            /* A millisecond between two looks at the queue. */
+            struct pollfd wanted = {.fd = fd, .events = POLLIN};
+            if (poll(&wanted, 1, 1) > 0)
+                open = take_client_frames(fake, fd);
+            continue;
+        }
+        if (frame->fault == FAKE_HANG_UP)
+            open = false;
+        else if (fake->fault == FAKE_NOISY)
+            open = send_noisy(fd, frame);
+        else
+            open = send_frame(fd, 0x81u, frame->fault == FAKE_BAD_FRAME, frame->text, frame->bytes, SIZE_MAX);
+        free(frame);
+        open = open && take_client_frames(fake, fd);
+    }
+}
+
+static void *ws_main(void *arg)
+{
+    struct fake_broker *fake = arg;
+    while (readable(fake, fake->ws_fd)) {
+        int fd = accept4(fake->ws_fd, NULL, NULL, SOCK_CLOEXEC);
+        cmq_assert(fd >= 0);
+        serve_client(fake, fd);
+        close(fd);
+    }
+    return NULL;
+}
+
+/* ---- life ---- */
+
+struct fake_broker *fake_broker_start(enum fake_fault fault, unsigned long at)
+{
+    struct fake_broker *fake = calloc(1, sizeof *fake);
+    cmq_assert(fake != NULL);
+    fake->fault = fault;
+    fake->at = at;
+    fake->last = &fake->first;
+    fake->http_fd = listen_any(&fake->http_port);
+    fake->ws_fd = listen_any(&fake->ws_port);
+    cmq_assert(pthread_mutex_init(&fake->lock, NULL) == 0);
+    cmq_assert(pthread_create(&fake->http_thread, NULL, http_main, fake) == 0);
+    cmq_assert(pthread_create(&fake->ws_thread, NULL, ws_main, fake) == 0);
+    return fake;
+}
+
+void fake_broker_leave_frame(struct fake_broker *fake, const char *text)
+{
+    struct frame *frame = frame_new(strlen(text));
+    add_text(frame, text, strlen(text));
+    pthread_mutex_lock(&fake->lock);
+    queue_frame(fake, frame);
+    pthread_mutex_unlock(&fake->lock);
+}
+
+unsigned fake_broker_http_port(const struct fake_broker *fake)
+{
+    return fake->http_port;
+}
+
+unsigned fake_broker_ws_port(const struct fake_broker *fake)
+{
+    return fake->ws_port;
+}
+
+unsigned fake_broker_pongs(struct fake_broker *fake)
+{
+    return atomic_load_explicit(&fake->pongs, memory_order_relaxed);
+}
+
+void fake_broker_stop(struct fake_broker *fake)
+{
+    atomic_store_explicit(&fake->stop, 1, memory_order_relaxed);
+    (void)pthread_join(fake->http_thread, NULL);
+    (void)pthread_join(fake->ws_thread, NULL);
+    for (unsigned i = 0; i < fake->connection_count; i++) {
+        (void)pthread_join(fake->connections[i], NULL);
+        close(fake->connection_fds[i]);
+    }
+    close(fake->http_fd);
+    close(fake->ws_fd);
+    for (struct frame *frame = take_frame(fake); frame != NULL; frame = take_frame(fake))
+        free(frame);
+    free(fake->held);
+    pthread_mutex_destroy(&fake->lock);
+    free(fake);
+}

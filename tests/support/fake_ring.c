@@ -1,0 +1,208 @@
+#include "tests/support/fake_ring.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/base/cmq_clock.h"
+#include "common/shm/cmq_crash.h"
+
+struct record {
+    uint8_t *data;
+    size_t bytes;
+    uint32_t messages;
+};
+
+struct cmq_ring {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    struct record *records;
+    size_t count, room, refused;
+    enum cmq_err error;
+    size_t record_room;
+    uint64_t counters[CMQ_COUNTER_COUNT];
+};
+
+struct cmq_ring *fake_ring_new(void)
+{
+    struct cmq_ring *ring = calloc(1, sizeof *ring);
+    cmq_assert(ring != NULL);
+    pthread_condattr_t attr;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_mutex_init(&ring->mutex, NULL);
+    (void)pthread_cond_init(&ring->changed, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    ring->room = FAKE_RING_ENDLESS;
+    ring->record_room = SIZE_MAX;
+    return ring;
+}
+
+void fake_ring_free(struct cmq_ring *ring)
+{
+    for (size_t i = 0; i < ring->count; i++)
+        free(ring->records[i].data);
+    free(ring->records);
+    (void)pthread_cond_destroy(&ring->changed);
+    (void)pthread_mutex_destroy(&ring->mutex);
+    free(ring);
+}
+
+static void lock(struct cmq_ring *ring)
+{
+    pthread_mutex_lock(&ring->mutex);
+}
+
+static void unlock(struct cmq_ring *ring)
+{
+    pthread_cond_broadcast(&ring->changed);
+    pthread_mutex_unlock(&ring->mutex);
+}
+
+void fake_ring_set_room(struct cmq_ring *ring, size_t records)
+{
+    lock(ring);
+    ring->room = records;
+    unlock(ring);
+}
+
+void fake_ring_set_error(struct cmq_ring *ring, enum cmq_err err)
+{
+    lock(ring);
+    ring->error = err;
+    unlock(ring);
+}
+
+void fake_ring_set_record_room(struct cmq_ring *ring, size_t bytes)
+{
+    lock(ring);
+    ring->record_room = bytes;
+    unlock(ring);
+}
+
+size_t fake_ring_records(struct cmq_ring *ring)
+{
+    lock(ring);
+    size_t count = ring->count;
+    unlock(ring);
+    return count;
+}
+
+struct cmq_span fake_ring_record(struct cmq_ring *ring, size_t index, uint32_t *ret_messages)
+{
+    lock(ring);
+    cmq_assert(index < ring->count);
+    struct record record = ring->records[index];
+    unlock(ring);
+    *ret_messages = record.messages;
+    return cmq_span_make(record.data, record.bytes);
+}
+
+uint64_t fake_ring_counter(struct cmq_ring *ring, enum cmq_counter counter)
+{
+    lock(ring);
+    uint64_t value = ring->counters[counter];
+    unlock(ring);
+    return value;
+}
+
+void fake_ring_await_refused(struct cmq_ring *ring, size_t refused)
+{
+    pthread_mutex_lock(&ring->mutex);
+    while (ring->refused < refused)
+        pthread_cond_wait(&ring->changed, &ring->mutex);
+    pthread_mutex_unlock(&ring->mutex);
+}
+
+void fake_ring_await_counter(struct cmq_ring *ring, enum cmq_counter counter, uint64_t value)
+{
+    pthread_mutex_lock(&ring->mutex);
+    while (ring->counters[counter] != value)
+        pthread_cond_wait(&ring->changed, &ring->mutex);
+    pthread_mutex_unlock(&ring->mutex);
+}
+
+/* ---- cmq_ring.h ---- */
+
+static void store(struct cmq_ring *ring, const struct cmq_span *parts, size_t part_count, uint32_t messages)
+{
+    struct record record = {.messages = messages};
+    for (size_t i = 0; i < part_count; i++)
+        record.bytes += parts[i].bytes;
+    record.data = malloc(record.bytes);
+    ring->records = realloc(ring->records, (ring->count + 1) * sizeof *ring->records);
+    cmq_assert(record.data != NULL && ring->records != NULL);
+    size_t at = 0;
+    for (size_t i = 0; i < part_count; i++) {
+        if (parts[i].bytes != 0)
+            memcpy(record.data + at, parts[i].data, parts[i].bytes);
+        at += parts[i].bytes;
+    }
+    ring->records[ring->count++] = record;
+}
+
+enum cmq_err cmq_ring_publish(struct cmq_ring *ring, const struct cmq_span *parts, size_t part_count,
+                              uint32_t messages, uint64_t *ret_seq)
+{
+    enum cmq_err err = CMQ_OK;
+    size_t bytes = 0;
+    for (size_t i = 0; i < part_count; i++)
+        bytes += parts[i].bytes;
+    lock(ring);
+    if (ring->error != CMQ_OK) {
+        err = ring->error;
+    } else if (ring->room == 0 || bytes > ring->record_room) {
+        ring->refused++;
+        err = CMQ_ERR_FULL;
+    } else {
+        if (ring->room != FAKE_RING_ENDLESS)
+            ring->room--;
+        store(ring, parts, part_count, messages);
+        *ret_seq = ring->count;
+    }
+    unlock(ring);
+    return err;
+}
+
+bool cmq_ring_wait(struct cmq_ring *ring, enum cmq_wait kind, uint32_t timeout_ms, const atomic_uint *stop)
+{
+    cmq_assert(kind == CMQ_WAIT_SPACE_INGEST);
+    uint64_t until_ns = cmq_clock_mono_ns() + cmq_min_u64(timeout_ms, 50) * CMQ_NS_PER_MS;
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / CMQ_NS_PER_S),
+                                   .tv_nsec = (long)(until_ns % CMQ_NS_PER_S)};
+    pthread_mutex_lock(&ring->mutex);
+    int error = 0;
+    while (ring->room == 0 && error == 0 && atomic_load(stop) == 0)
+        error = pthread_cond_timedwait(&ring->changed, &ring->mutex, &until);
+    bool room = ring->room != 0;
+    pthread_mutex_unlock(&ring->mutex);
+    return room;
+}
+
+void cmq_ring_wake(struct cmq_ring *ring, enum cmq_wait kind)
+{
+    (void)kind;
+    lock(ring);
+    unlock(ring);
+}
+
+void cmq_ring_count(struct cmq_ring *ring, enum cmq_counter counter, uint64_t add)
+{
+    lock(ring);
+    ring->counters[counter] += add;
+    unlock(ring);
+}
+
+void cmq_ring_gauge(struct cmq_ring *ring, enum cmq_counter counter, uint64_t value)
+{
+    lock(ring);
+    ring->counters[counter] = value;
+    unlock(ring);
+}
+
+#ifdef CMQ_CRASH_POINTS
+void cmq_crash_point(const char *label)
+{
+    (void)label;
+}
+#endif

@@ -1,0 +1,172 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/wire/cmq_batch.h"
+#include "ingest/ing_batch.h"
+
+enum { BODY_BYTES_MAX = 4 << 20 };
+
+static const struct cmq_json_limits limits = {.message_bytes_max = 100, .messages_max = 200000};
+
+static int setup(void **state)
+{
+    return ing_packer_new(BODY_BYTES_MAX, &limits, (struct ing_packer **)state) == CMQ_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    ing_packer_free(*state);
+    return 0;
+}
+
+/* Packs a copy that has the padding. The batch doesn't point into the body. */
+static struct ing_problem pack(void **state, enum ing_route route, const char *text,
+                               struct ing_batch *ret_batch)
+{
+    size_t bytes = strlen(text);
+    uint8_t *body = calloc(1, bytes + CMQ_JSON_PADDING);
+    assert_non_null(body);
+    memcpy(body, text, bytes);
+    struct ing_problem problem = ing_batch_pack(*state, route, cmq_span_make(body, bytes), 1234, ret_batch);
+    free(body);
+    return problem;
+}
+
+/* Joins the parts and reads them back as the encryptor will. The caller frees. */
+static uint8_t *decode(const struct ing_batch *batch, struct cmq_plain_unit *ret_unit)
+{
+    size_t bytes = batch->parts[0].bytes + batch->parts[1].bytes;
+    uint8_t *record = malloc(bytes);
+    assert_non_null(record);
+    memcpy(record, batch->parts[0].data, batch->parts[0].bytes);
+    memcpy(record + batch->parts[0].bytes, batch->parts[1].data, batch->parts[1].bytes);
+    struct cmq_mp_reader units;
+    struct cmq_plain_head head;
+    assert_int_equal(cmq_plain_decode(cmq_span_make(record, bytes), &units, &head), CMQ_OK);
+    assert_int_equal(head.unit_count, 1);
+    assert_int_equal(head.accepted_at_ms, 1234);
+    assert_int_equal(cmq_plain_next(&units, ret_unit), CMQ_OK);
+    assert_int_equal(cmq_mp_left(&units), 0);
+    assert_int_equal(ret_unit->topic.bytes, 7);
+    assert_memory_equal(ret_unit->topic.data, "default", 7);
+    return record;
+}
+
+static void expect_messages(const struct ing_batch *batch, const char *const *want, uint32_t count)
+{
+    struct cmq_plain_unit unit;
+    uint8_t *record = decode(batch, &unit);
+    assert_int_equal(batch->count, count);
+    assert_int_equal(unit.count, count);
+    struct cmq_mp_reader reader;
+    cmq_mp_reader_init(&reader, unit.messages);
+    for (uint32_t i = 0; i < count; i++) {
+        struct cmq_message message;
+        assert_int_equal(cmq_message_next(&reader, &message), CMQ_OK);
+        assert_true(message.text);
+        assert_int_equal(message.body.bytes, strlen(want[i]));
+        assert_memory_equal(message.body.data, want[i], message.body.bytes);
+    }
+    assert_int_equal(cmq_mp_left(&reader), 0);
+    free(record);
+}
+
+static void one_message_becomes_a_batch_of_one(void **state)
+{
+    struct ing_batch batch;
+    assert_int_equal(pack(state, ING_ROUTE_SINGLE, "{\"content\":\"a\\u00e9\\n\"}", &batch).kind,
+                     ING_PROBLEM_NONE);
+    expect_messages(&batch, (const char *const[]){"a\xc3\xa9\n"}, 1);
+}
+
+static void many_messages_keep_their_order(void **state)
+{
+    struct ing_batch batch;
+    assert_int_equal(pack(state, ING_ROUTE_BATCH,
+                          "{\"messages\":[{\"content\":\"1\"},{\"content\":\"\"},{\"content\":\"3\"}]}",
+                          &batch)
+                         .kind,
+                     ING_PROBLEM_NONE);
+    expect_messages(&batch, (const char *const[]){"1", "", "3"}, 3);
+}
+
+static void an_empty_batch_has_no_messages(void **state)
+{
+    struct ing_batch batch = {.count = 9};
+    assert_int_equal(pack(state, ING_ROUTE_BATCH, "{\"messages\":[]}", &batch).kind, ING_PROBLEM_NONE);
+    assert_int_equal(batch.count, 0);
+}
+
+static void errors_say_where_and_what(void **state)
+{
+    struct ing_batch batch = {.count = 9};
+    struct ing_problem problem =
+        pack(state, ING_ROUTE_BATCH, "{\"messages\":[{\"content\":\"1\"},{\"content\":2}]}", &batch);
+    assert_int_equal(problem.kind, ING_PROBLEM_MALFORMED);
+    assert_int_equal(problem.index, 1);
+    assert_non_null(problem.detail);
+    assert_true(strlen(problem.detail) > 10);
+    assert_int_equal(batch.count, 9);
+    problem = pack(state, ING_ROUTE_SINGLE, "", &batch);
+    assert_int_equal(problem.kind, ING_PROBLEM_MALFORMED);
+    assert_int_equal(problem.index, ING_INDEX_NONE);
+}
+
+static void a_message_over_the_limit_is_too_large(void **state)
+{
+    char body[200] = "{\"messages\":[{\"content\":\"\"},{\"content\":\"";
+    memset(body + strlen(body), 'x', 101);
+    strncat(body, "\"}]}", 5);
+    struct ing_batch batch;
+    struct ing_problem problem = pack(state, ING_ROUTE_BATCH, body, &batch);
+    assert_int_equal(problem.kind, ING_PROBLEM_TOO_LARGE);
+    assert_int_equal(problem.index, 1);
+}
+
+static void an_error_leaves_nothing_for_the_next_batch(void **state)
+{
+    struct ing_batch batch;
+    assert_int_equal(pack(state, ING_ROUTE_BATCH, "{\"messages\":[{\"content\":\"left\"},{]}", &batch).kind,
+                     ING_PROBLEM_MALFORMED);
+    assert_int_equal(pack(state, ING_ROUTE_SINGLE, "{\"content\":\"b\"}", &batch).kind, ING_PROBLEM_NONE);
+    expect_messages(&batch, (const char *const[]){"b"}, 1);
+}
+
+static void a_large_batch_is_followed_by_a_small_one(void **state)
+{
+    enum { COUNT = 100000 };
+    char *body = malloc(COUNT * 21 + 40);
+    assert_non_null(body);
+    char *at = stpcpy(body, "{\"messages\":[");
+    for (int i = 0; i < COUNT; i++)
+        at = stpcpy(at, i == 0 ? "{\"content\":\"xxxxxx\"}" : ",{\"content\":\"xxxxxx\"}");
+    (void)stpcpy(at, "]}");
+    struct ing_batch batch;
+    assert_int_equal(pack(state, ING_ROUTE_BATCH, body, &batch).kind, ING_PROBLEM_NONE);
+    free(body);
+    assert_int_equal(batch.count, COUNT);
+    struct cmq_plain_unit unit;
+    free(decode(&batch, &unit));
+    assert_int_equal(pack(state, ING_ROUTE_SINGLE, "{\"content\":\"b\"}", &batch).kind, ING_PROBLEM_NONE);
+    expect_messages(&batch, (const char *const[]){"b"}, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(one_message_becomes_a_batch_of_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_messages_keep_their_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_empty_batch_has_no_messages, setup, teardown),
+        cmocka_unit_test_setup_teardown(errors_say_where_and_what, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_message_over_the_limit_is_too_large, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_error_leaves_nothing_for_the_next_batch, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_large_batch_is_followed_by_a_small_one, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("ing_batch", tests, NULL, NULL);
+}

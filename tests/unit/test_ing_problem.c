@@ -1,0 +1,136 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "ingest/ing_problem.h"
+#include "ingest/ing_reply.h"
+#include "ingest/ing_text.h"
+
+static const char *write_problem(const struct ing_problem *problem)
+{
+    static uint8_t body[ING_PROBLEM_BYTES_MAX];
+    size_t bytes = ing_problem_write(body, problem);
+    body[bytes] = '\0';
+    return (const char *)body;
+}
+
+static void a_problem_has_the_members_of_rfc_9457(void **state)
+{
+    (void)state;
+    const struct ing_problem problem = ing_problem_make(ING_PROBLEM_NOT_FOUND, NULL);
+    assert_string_equal(write_problem(&problem),
+                        "{\"type\":\"/problems/not-found\",\"title\":\"Not found\",\"status\":404,"
+                        "\"detail\":\"POST one message to /input, or many to /input/batch.\"}");
+}
+
+static void offset_and_index_are_added_when_they_are_known(void **state)
+{
+    (void)state;
+    const struct ing_problem problem = {
+        .kind = ING_PROBLEM_MALFORMED, .detail = "x", .offset = 0, .index = 17};
+    const char *text = write_problem(&problem);
+    assert_non_null(strstr(text, "\"detail\":\"x\",\"offset\":0,\"index\":17}"));
+    const struct ing_problem bare = ing_problem_make(ING_PROBLEM_MALFORMED, "x");
+    assert_null(strstr(write_problem(&bare), "offset"));
+    assert_null(strstr(write_problem(&bare), "index"));
+}
+
+static void details_are_escaped_and_cut(void **state)
+{
+    (void)state;
+    const struct ing_problem quote = ing_problem_make(ING_PROBLEM_MALFORMED, "a\"b\\c\n\x01");
+    assert_non_null(strstr(write_problem(&quote), "\"detail\":\"a\\\"b\\\\c\\n\\u0001\"}"));
+    char detail[1000];
+    memset(detail, 1, sizeof detail - 1);
+    detail[sizeof detail - 1] = '\0';
+    const struct ing_problem problem = {
+        .kind = ING_PROBLEM_MEDIA_TYPE, .detail = detail, .offset = SIZE_MAX - 1, .index = UINT32_MAX - 1};
+    assert_in_range(strlen(write_problem(&problem)), 200 * 6, ING_PROBLEM_BYTES_MAX - 1);
+}
+
+static void every_kind_names_the_fix(void **state)
+{
+    (void)state;
+    for (enum ing_problem_kind kind = ING_PROBLEM_BAD_REQUEST; kind <= ING_PROBLEM_DRAINING; kind++) {
+        const struct ing_problem_info *info = ing_problem_info(kind);
+        assert_in_range(info->status, 400, 503);
+        assert_true(strlen(info->slug) > 0 && strlen(info->title) > 0 && strlen(info->detail) > 20);
+        assert_true(strspn(info->slug, "abcdefghijklmnopqrstuvwxyz-") == strlen(info->slug));
+    }
+}
+
+static void accepted_replies(void **state)
+{
+    (void)state;
+    struct ing_reply reply;
+    ing_reply_accepted(&reply, 20000, UINT64_MAX);
+    const char want[] = "{\"id\":\"18446744073709551615-0\",\"count\":20000,\"ack\":\"accepted\"}";
+    assert_int_equal(reply.body_bytes, sizeof want - 1);
+    assert_memory_equal(reply.body, want, sizeof want - 1);
+    ing_reply_accepted(&reply, 0, 7);
+    const char none[] = "{\"id\":null,\"count\":0,\"ack\":\"accepted\"}";
+    assert_int_equal(reply.body_bytes, sizeof none - 1);
+    assert_memory_equal(reply.body, none, sizeof none - 1);
+}
+
+static void a_reply_as_text_is_whole_http(void **state)
+{
+    (void)state;
+    struct ing_reply reply;
+    uint8_t text[ING_REPLY_TEXT_BYTES_MAX + 1];
+    const struct ing_problem problem = ing_problem_make(ING_PROBLEM_METHOD, "d");
+    ing_reply_problem(&reply, &problem, "POST");
+    text[ing_reply_text(text, &reply, 784111777)] = '\0';
+    const char want[] =
+        "HTTP/1.1 405 Method Not Allowed\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+        "Connection: close\r\nContent-Type: application/problem+json\r\nAllow: POST\r\n"
+        "Content-Length: 94\r\n\r\n"
+        "{\"type\":\"/problems/method-not-allowed\",\"title\":\"Method not allowed\",\"status\":405,"
+        "\"detail\":\"d\"}";
+    assert_int_equal(reply.body_bytes, strlen(strstr(want, "\r\n\r\n") + 4));
+    assert_string_equal((const char *)text + strlen("HTTP/1.1 405"), want + strlen("HTTP/1.1 405"));
+}
+
+static void errors_of_publishing_become_problems(void **state)
+{
+    (void)state;
+    assert_int_equal(ing_reply_publish_problem(CMQ_ERR_FULL).kind, ING_PROBLEM_FULL);
+    assert_int_equal(ing_reply_publish_problem(CMQ_ERR_DRAINING).kind, ING_PROBLEM_DRAINING);
+    assert_int_equal(ing_reply_publish_problem(CMQ_ERR_TOO_BIG).kind, ING_PROBLEM_TOO_LARGE);
+    assert_int_equal(ing_reply_publish_problem(CMQ_ERR_CORRUPT).kind, ING_PROBLEM_INTERNAL);
+    struct ing_reply reply;
+    const struct ing_problem problem = ing_problem_make(ING_PROBLEM_FULL, NULL);
+    ing_reply_problem(&reply, &problem, NULL);
+    assert_int_equal(reply.status, 503);
+    assert_true(reply.retry_after);
+    assert_false(reply.close);
+}
+
+static void numbers_are_written_whole(void **state)
+{
+    (void)state;
+    uint8_t text[ING_U64_BYTES_MAX];
+    assert_int_equal(ing_text_put_u64(text, 0) - text, 1);
+    assert_memory_equal(text, "0", 1);
+    assert_int_equal(ing_text_put_u64(text, UINT64_MAX) - text, 20);
+    assert_memory_equal(text, "18446744073709551615", 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_problem_has_the_members_of_rfc_9457),
+        cmocka_unit_test(offset_and_index_are_added_when_they_are_known),
+        cmocka_unit_test(details_are_escaped_and_cut),
+        cmocka_unit_test(every_kind_names_the_fix),
+        cmocka_unit_test(accepted_replies),
+        cmocka_unit_test(a_reply_as_text_is_whole_http),
+        cmocka_unit_test(errors_of_publishing_become_problems),
+        cmocka_unit_test(numbers_are_written_whole),
+    };
+    return cmocka_run_group_tests_name("ing_problem", tests, NULL, NULL);
+}

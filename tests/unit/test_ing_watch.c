@@ -1,0 +1,138 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "ingest/ing_watch.h"
+
+enum { COUNT = 3 };
+
+struct fixture {
+    struct ing_watch watch;
+    struct ing_watched entry[COUNT];
+    int own[COUNT], peer[COUNT];
+};
+
+static void open_all(struct fixture *fixture)
+{
+    ing_watch_init(&fixture->watch);
+    for (size_t i = 0; i < COUNT; i++) {
+        int pair[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+        fixture->own[i] = pair[0];
+        fixture->peer[i] = pair[1];
+        assert_int_equal(ing_watch_add(&fixture->watch, &fixture->entry[i], pair[0]), i + 1);
+    }
+}
+
+static void close_all(struct fixture *fixture)
+{
+    ing_watch_fini(&fixture->watch);
+    for (size_t i = 0; i < COUNT; i++) {
+        (void)close(fixture->own[i]);
+        (void)close(fixture->peer[i]);
+    }
+}
+
+static bool is_shut(int peer)
+{
+    char byte;
+    return read(peer, &byte, 1) == 0;
+}
+
+static void only_late_sockets_are_shut_down(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    open_all(&fixture);
+    ing_watch_set(&fixture.entry[0], 1000);
+    ing_watch_set(&fixture.entry[1], 2000);
+    assert_int_equal(ing_watch_sweep(&fixture.watch, 999), 0);
+    assert_int_equal(ing_watch_sweep(&fixture.watch, 1000), 1);
+    assert_true(is_shut(fixture.peer[0]));
+    assert_false(is_shut(fixture.peer[1]));
+    assert_false(is_shut(fixture.peer[2]));
+    assert_int_equal(ing_watch_sweep(&fixture.watch, 1500), 0);
+    for (size_t i = 0; i < COUNT; i++)
+        (void)ing_watch_remove(&fixture.watch, &fixture.entry[i]);
+    close_all(&fixture);
+}
+
+static void entries_leave_in_any_order(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    open_all(&fixture);
+    for (size_t i = 0; i < COUNT; i++)
+        ing_watch_set(&fixture.entry[i], 1);
+    assert_int_equal(ing_watch_remove(&fixture.watch, &fixture.entry[1]), 2);
+    assert_int_equal(ing_watch_remove(&fixture.watch, &fixture.entry[2]), 1);
+    assert_int_equal(ing_watch_sweep(&fixture.watch, 5), 1);
+    assert_true(is_shut(fixture.peer[0]));
+    assert_false(is_shut(fixture.peer[1]));
+    assert_int_equal(ing_watch_remove(&fixture.watch, &fixture.entry[0]), 0);
+    assert_int_equal(ing_watch_sweep(&fixture.watch, 5), 0);
+    close_all(&fixture);
+}
+
+static void a_socket_at_its_end_is_late_in_the_second_sweep(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    open_all(&fixture);
+    ing_watch_set(&fixture.entry[1], 100);
+    ing_watch_set(&fixture.entry[2], ING_WATCH_BUSY);
+    for (size_t i = 0; i < COUNT; i++)
+        assert_int_equal(shutdown(fixture.peer[i], SHUT_WR), 0);
+    assert_int_equal(ing_watch_sweep(&fixture.watch, 5), 0);
+    /* Something went on meanwhile. */
+    ing_watch_set(&fixture.entry[1], 101);
+    assert_int_equal(ing_watch_sweep(&fixture.watch, 5), 0);
+    assert_true(is_shut(fixture.peer[0]));
+    assert_false(is_shut(fixture.peer[1]));
+    assert_int_equal(ing_watch_sweep(&fixture.watch, 5), 0);
+    assert_true(is_shut(fixture.peer[1]));
+    assert_false(is_shut(fixture.peer[2]));
+    for (size_t i = 0; i < COUNT; i++)
+        (void)ing_watch_remove(&fixture.watch, &fixture.entry[i]);
+    close_all(&fixture);
+}
+
+static void bytes_that_are_not_read_yet_keep_a_socket_open(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    open_all(&fixture);
+    assert_int_equal(write(fixture.peer[0], "x", 1), 1);
+    assert_int_equal(shutdown(fixture.peer[0], SHUT_WR), 0);
+    assert_int_equal(ing_watch_sweep(&fixture.watch, 5), 0);
+    assert_int_equal(ing_watch_sweep(&fixture.watch, 5), 0);
+    assert_false(fixture.entry[0].shut);
+    for (size_t i = 0; i < COUNT; i++)
+        (void)ing_watch_remove(&fixture.watch, &fixture.entry[i]);
+    close_all(&fixture);
+}
+
+static void a_body_earns_time_with_its_bytes(void **state)
+{
+    (void)state;
+    assert_int_equal(ing_watch_body_deadline(5, 0), 5 + ING_WATCH_GRACE_NS);
+    uint64_t earned_ns = ing_watch_body_deadline(0, (size_t)ING_WATCH_BYTES_PER_S * 3) - ING_WATCH_GRACE_NS;
+    assert_in_range(earned_ns, 2999u * CMQ_NS_PER_MS, 3000u * CMQ_NS_PER_MS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_late_sockets_are_shut_down),
+        cmocka_unit_test(entries_leave_in_any_order),
+        cmocka_unit_test(a_socket_at_its_end_is_late_in_the_second_sweep),
+        cmocka_unit_test(bytes_that_are_not_read_yet_keep_a_socket_open),
+        cmocka_unit_test(a_body_earns_time_with_its_bytes),
+    };
+    return cmocka_run_group_tests_name("ing_watch", tests, NULL, NULL);
+}
