@@ -9,91 +9,20 @@ A message of somebody else that arrives during the proof all the same is publish
 Exit code: 0 proven, 1 not.
 """
 
-import base64
-import hashlib
 import json
 import os
-import socket
-import struct
 import subprocess
 import sys
 import time
 import urllib.request
 
-WAIT_S = 10.0
+from cmq_ws import WAIT_S, WebSocket, WebSocketError
+
 STAGES = ("ingest", "encryptor", "dispatcher")
-OP_TEXT, OP_CLOSE, OP_PING, OP_PONG = 1, 8, 9, 10
 
 
 class NotProven(Exception):
     """The broker did not do what it should; the text is for the user."""
-
-
-class WebSocket:
-    """Just enough of RFC 6455 for a client: text messages in, pong and close out."""
-
-    def __init__(self, host, port):
-        self.data = b""
-        self.sock = socket.create_connection((host, port), timeout=WAIT_S)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        key = base64.b64encode(os.urandom(16)).decode()
-        name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self.sock.sendall(
-            f"GET / HTTP/1.1\r\nHost: {name}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-        while b"\r\n\r\n" not in self.data:
-            self._more()
-        head, self.data = self.data.split(b"\r\n\r\n", 1)
-        accept = hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()
-        lines = head.decode("latin-1").split("\r\n")
-        fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        if " 101 " not in lines[0] or fields.get("sec-websocket-accept") != base64.b64encode(accept).decode():
-            raise NotProven(f"the WebSocket port did not accept the upgrade: {lines[0]}")
-
-    def _more(self):
-        chunk = self.sock.recv(65536)
-        if not chunk:
-            raise NotProven("the WebSocket port closed the connection")
-        self.data += chunk
-
-    def _take(self, count):
-        while len(self.data) < count:
-            self._more()
-        part, self.data = self.data[:count], self.data[count:]
-        return part
-
-    def _send(self, opcode, payload):
-        mask = os.urandom(4)
-        masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
-        self.sock.sendall(struct.pack("!BB", 0x80 | opcode, 0x80 | len(payload)) + mask + masked)
-
-    def receive(self, deadline):
-        """The next text message, put together from its fragments."""
-        message = b""
-        while True:
-            self.sock.settimeout(max(0.01, deadline - time.monotonic()))
-            first, second = self._take(2)
-            length = second & 0x7F
-            if length == 126:
-                (length,) = struct.unpack("!H", self._take(2))
-            elif length == 127:
-                (length,) = struct.unpack("!Q", self._take(8))
-            payload = self._take(length)
-            opcode = first & 0x0F
-            if opcode == OP_PING:
-                self._send(OP_PONG, payload)
-            elif opcode == OP_CLOSE:
-                raise NotProven("the dispatcher closed the connection")
-            elif opcode in (0, OP_TEXT):
-                message += payload
-                if first & 0x80:
-                    return message.decode()
-
-    def close(self):
-        """Says goodbye, so that the dispatcher does not wait for us."""
-        self._send(OP_CLOSE, struct.pack("!H", 1000))
-        self.sock.close()
 
 
 def status(ctl, config):
@@ -186,6 +115,6 @@ if __name__ == "__main__":
         sys.exit("usage: prove.py CIPHERMQCTL CONFIG HTTP_HOST HTTP_PORT WS_HOST WS_PORT")
     try:
         main()
-    except (NotProven, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+    except (NotProven, WebSocketError, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
         print(f"proof failed: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

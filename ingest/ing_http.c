@@ -20,7 +20,7 @@
 #include "ingest/ing_watch.h"
 
 /* Head and read buffer of one connection. Bodies come in pieces of about half of it. */
-enum { CONNECTION_BYTES = 64 * 1024 };
+enum { CONNECTION_BYTES = 16 * 1024 };
 /* Blocks for bodies that are kept while there is traffic: the reference load needs five of 1 MiB. */
 enum { KEPT_BODY_BYTES = 8 << 20 };
 /* Bytes of bodies in receipt, all together: this, or room for four of the largest. */

@@ -35,6 +35,9 @@ uint64_t cmq_arena_reclaim(struct cmq_arena *arena)
             break;
         arena->first++;
     }
+    /* Empty: begin at the bottom again, where caches are warm and pages are touched already. */
+    if (arena->first == arena->next && arena->head % arena->bytes != 0)
+        arena->head += arena->bytes - arena->head % arena->bytes;
     return arena->next - arena->first;
 }
 

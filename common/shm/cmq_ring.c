@@ -112,7 +112,7 @@ static enum cmq_err join(struct cmq_ring *ring, struct cmq_reason *reason)
     if (err != CMQ_OK || ring->arena_bytes == 0)
         return err;
     uint32_t extents = 1;
-    while (extents < 2 * ring->slots + EXTENTS_SPARE)
+    while (extents < ring->slots + EXTENTS_SPARE)
         extents *= 2;
     err = cmq_arena_init(&ring->arena, ring->reserve_offset, extents,
                          ring->role == CMQ_ROLE_INGEST ? plain_is_history : sealed_is_history, ring);

@@ -151,7 +151,7 @@ static enum cmq_err lease_next(struct cmq_ring *ring, uint64_t from, uint64_t ga
     return CMQ_ERR_AGAIN;
 }
 
-/* The lowest uncommitted record and whether it may be taken over now. */
+/* The lowest uncommitted record, if it is leased and may be taken over now. */
 static bool find_stealable(struct cmq_ring *ring, uint64_t gate, uint64_t *ret_seq, uint64_t *ret_lease,
                            struct plain *ret_plain)
 {
@@ -160,9 +160,8 @@ static bool find_stealable(struct cmq_ring *ring, uint64_t gate, uint64_t *ret_s
         return false;
     *ret_seq = seq;
     *ret_lease = atomic_load_explicit(&cmq_slot_a(ring, seq)->lease, memory_order_relaxed);
-    return load_plain(ring, seq, ret_plain) &&
-           (!is_leased(ring, *ret_lease, seq) ||
-            is_stealable(ring, *ret_lease, ret_plain->head.payload_bytes));
+    return load_plain(ring, seq, ret_plain) && is_leased(ring, *ret_lease, seq) &&
+           is_stealable(ring, *ret_lease, ret_plain->head.payload_bytes);
 }
 
 /* Taking over the lowest uncommitted record. If the arena is full its result goes to the reserve: whatever
@@ -200,7 +199,10 @@ enum cmq_err cmq_ring_lease(struct cmq_ring *ring, struct cmq_lease *ret_lease)
     if (err == CMQ_OK)
         return err;
     enum cmq_err steal_err = lease_steal(ring, gate, ret_lease);
-    return steal_err == CMQ_ERR_AGAIN ? err : steal_err;
+    if (steal_err != CMQ_ERR_AGAIN || err != CMQ_ERR_AGAIN)
+        return steal_err == CMQ_ERR_AGAIN ? err : steal_err;
+    /* From the lowest uncommitted one, since a bad claim hint may have hidden records. */
+    return lease_next(ring, lowest_uncommitted(ring, gate), gate, ret_lease);
 }
 
 static void baton(struct cmq_ring *ring, uint64_t seq)
@@ -294,7 +296,8 @@ bool cmq_lease_look(void *context)
     if (find_unleased(ring, claim_start(ring, gate), gate, &seq, &lease))
         return true;
     struct plain plain;
-    return find_stealable(ring, gate, &seq, &lease, &plain);
+    return find_stealable(ring, gate, &seq, &lease, &plain) ||
+           find_unleased(ring, lowest_uncommitted(ring, gate), gate, &seq, &lease);
 }
 
 uint64_t cmq_lease_patience_us(struct cmq_ring *ring)

@@ -188,17 +188,17 @@ static void scan_outside(struct scan *scan, size_t offset)
 
 static struct cmq_json_flaw flaw(const struct scan *scan, size_t offset, const char *text)
 {
-    uint32_t index = scan->in_messages && scan->depth >= 3 ? scan->index : UINT32_MAX;
+    uint32_t index = scan->in_messages ? scan->index : UINT32_MAX;
     return (struct cmq_json_flaw){.offset = offset, .index = index, .text = text};
 }
 
 struct cmq_json_flaw cmq_json_find_flaw(struct cmq_span body)
 {
     struct scan scan = {.body = body};
-    bool escaped = false; /* the byte is behind a backslash */
+    const uint8_t *end = body.bytes == 0 ? body.data : body.data + body.bytes;
     for (size_t offset = 0, step; offset < body.bytes; offset += step) {
         uint8_t byte = body.data[offset];
-        step = cmq_utf8_sequence_bytes(body.data + offset, body.data + body.bytes);
+        step = cmq_utf8_sequence_bytes(body.data + offset, end);
         if (step == 0)
             return flaw(&scan, offset, "not valid UTF-8");
         if (!scan.in_string) {
@@ -209,8 +209,14 @@ struct cmq_json_flaw cmq_json_find_flaw(struct cmq_span body)
         }
         if (byte < 0x20)
             return flaw(&scan, offset, "a control character in a string must be escaped");
-        scan.in_string = escaped || byte != '"';
-        escaped = !escaped && byte == '\\';
+        if (byte == '"')
+            scan.in_string = false;
+        if (byte == '\\') {
+            struct cmq_json_escape escape = cmq_json_unescape(body.data + offset, end);
+            if (escape.taken == 0)
+                return flaw(&scan, offset, escape.wrong);
+            step = escape.taken;
+        }
     }
     if (scan.in_string)
         return flaw(&scan, scan.string_offset, "a string is not closed");

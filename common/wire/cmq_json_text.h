@@ -34,8 +34,8 @@ struct cmq_json_flaw {
     uint32_t index;   /* element of the root's "messages" that it is in, or UINT32_MAX */
     const char *text;
 };
-/* Finds the first byte that cannot be part of JSON: not UTF-8, a bare control character in a string, a backslash
- * outside of one, a string that never ends. Slow, for the way to an error; does not look at the grammar. */
+/* Finds the first byte that cannot be part of JSON: not UTF-8, a wrong escape or bare control character in a string, a
+ * backslash outside of one, a string that never ends. Slow, for the way to an error; does not look at the grammar. */
 struct cmq_json_flaw cmq_json_find_flaw(struct cmq_span body);
 
 #ifdef __cplusplus

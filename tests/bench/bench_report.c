@@ -119,10 +119,10 @@ static void outcome_text(FILE *out, const struct bench_result *result)
 void bench_result_text(FILE *out, const struct bench_target *target, const struct bench_result *result,
                        const struct bench_spread *spread)
 {
-    char messages[NUMBER_BYTES], posts[NUMBER_BYTES];
-    fprintf(out, "%s: %s messages in %s POSTs of %" PRIu32 ", %u connections", result->plan.name,
+    char messages[NUMBER_BYTES], posts[NUMBER_BYTES], size[NUMBER_BYTES];
+    fprintf(out, "%s: %s messages in %s POSTs of %s, %u connections", result->plan.name,
             grouped(messages, result->plan.messages), grouped(posts, result->verify->batch_count),
-            result->plan.size, result->load.connections);
+            grouped(size, result->plan.size), result->load.connections);
     if (result->plan.rate > 0)
         fprintf(out, ", %" PRIu64 " POSTs/s", result->plan.rate);
     fputc('\n', out);

@@ -59,7 +59,7 @@ static void judge(struct bench_result *result, uint64_t timeout_s)
     if (verify->duplicates > 0)
         add_fault(result, "%" PRIu64 " duplicates", verify->duplicates);
     if (verify->out_of_order > 0)
-        add_fault(result, "%" PRIu64 " messages out of order", verify->out_of_order);
+        add_fault(result, "out of order at %" PRIu64 " places", verify->out_of_order);
     if (verify->foreign > 0)
         add_fault(result, "%" PRIu64 " messages with content that nobody sent", verify->foreign);
     if (result->corrupt > 0)

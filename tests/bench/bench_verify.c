@@ -74,14 +74,14 @@ static void check_order(struct bench_verify *verify, uint64_t batch, uint64_t in
     if (batch == verify->current_batch) {
         /* A gap is not counted here: what is in it comes later (out of order) or never (missing). */
         if (index < verify->next)
-            verify->out_of_order += count;
+            verify->out_of_order++;
         verify->next = cmq_max_u64(verify->next, index + count);
         return;
     }
     verify->current_batch = batch;
     verify->next = index + count;
     if (entry->begun != 0) {
-        verify->out_of_order += count; /* not contiguous */
+        verify->out_of_order++; /* not contiguous */
         return;
     }
     entry->begun = 1;
@@ -89,7 +89,7 @@ static void check_order(struct bench_verify *verify, uint64_t batch, uint64_t in
     uint16_t connection = atomic_load_explicit(&entry->connection, memory_order_relaxed);
     uint64_t *newest = &verify->newest_of_connection[connection % BENCH_CONNECTIONS_MAX];
     if (batch + 1 <= *newest)
-        verify->out_of_order += count;
+        verify->out_of_order++;
     *newest = cmq_max_u64(*newest, batch + 1);
 }
 

@@ -39,7 +39,7 @@ struct bench_verify {
     uint64_t unique;                 /* messages that came at least once */
     uint64_t duplicates;             /* came again */
     uint64_t duplicates_after_retry; /* came again, of a POST that was sent again: allowed */
-    uint64_t out_of_order;
+    uint64_t out_of_order; /* places where the order is broken, not messages */
     uint64_t foreign; /* content that nobody sent, or not yet */
 
     uint64_t current_batch; /* of the message before; batch_count: none */

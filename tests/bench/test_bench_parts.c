@@ -88,17 +88,16 @@ static void requests_are_what_json_dumps_writes(void **state)
     (void)state;
     static const char batch[] =
         "POST /input/batch HTTP/1.1\r\nHost: h:1\r\nContent-Type: application/json\r\n"
-        "Content-Length: 84\r\n\r\n"
+        "Content-Length: 67\r\n\r\n"
         "{\"messages\": [{\"content\": \"message_9\"}, {\"content\": \"message_10\"}]}";
     static const char single[] = "POST /input HTTP/1.1\r\nHost: h:1\r\nContent-Type: application/json\r\n"
-                                 "Content-Length: 25\r\n\r\n{\"content\": \"message_100\"}";
+                                 "Content-Length: 26\r\n\r\n{\"content\": \"message_100\"}";
     struct bench_request_form form = {.host = "h:1", .size = 2};
     struct bench_request request;
     assert_int_equal(bench_request_init(&request, &form), CMQ_OK);
     bench_request_build(&request, &form, 9, 2);
-    const char *body = strstr(batch, "\r\n\r\n") + 4;
-    assert_int_equal(request.body_bytes, strlen(body));
-    assert_memory_equal(request.whole.data + request.whole.bytes - request.body_bytes, body, strlen(body));
+    assert_int_equal(request.whole.bytes, sizeof batch - 1);
+    assert_memory_equal(request.whole.data, batch, sizeof batch - 1);
     form.single = true;
     bench_request_build(&request, &form, 100, 1);
     assert_int_equal(request.whole.bytes, sizeof single - 1);
@@ -283,7 +282,7 @@ static void verify_counts_each_fault_once(void **state)
     assert_int_equal(verify->foreign, 2);
     bench_verify_add(verify, 51, 10, 2);
     bench_verify_add(verify, 41, 10, 2); /* same connection, sent before */
-    assert_int_equal(verify->out_of_order, 11);
+    assert_int_equal(verify->out_of_order, 2);
     bench_verify_free(verify);
 }
 

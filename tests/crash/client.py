@@ -181,21 +181,19 @@ class Consumer:
         asked = False
         try:
             while True:
+                for content in client.messages():
+                    self._frame(content, session)
                 if (self.stop.now or self.stop.leave) and not asked:
-                    client.send(b"\x03\xe8", 8)
+                    client.ask_close()
                     asked = True
-                if not client.has_buffered() and not self.stop.wait(ANSWER_S if asked else None, client.fileno()):
-                    if asked and not self.stop.now:
-                        raise RuntimeError("no close frame came back")
-                    continue
-                self._frame(client, session)
+                if self.stop.wait(ANSWER_S if asked else None, client.fileno()):
+                    client.read()
+                elif asked and not self.stop.now:
+                    raise RuntimeError("the close frame was not answered")
         except (OSError, WsClosed):
-            client.close_socket()
+            client.end()
 
-    def _frame(self, client, session):
-        content = client.receive_available()
-        if content is None:
-            return
+    def _frame(self, content, session):
         now = time.monotonic()
         ids, bad = [], []
         for text in json.loads(content):

@@ -35,7 +35,7 @@ TINY = {
     "ring.slots": 16,
     "ingest.request_bytes_max": 4096,
     "ingest.message_bytes_max": 1024,
-    "ingest.arena_bytes": 65536,
+    "ingest.arena_bytes": 81920,
     "encryptor.arena_bytes": 131072,
     "dispatcher.frame_bytes_max": 4096,
     "dispatcher.open_records_max": 8,
@@ -103,6 +103,7 @@ def wait_until(condition, timeout, what, step=0.01):
 def reserve_port():
     """A free port, kept from others by a socket that never listens. The stages bind beside it with SO_REUSEPORT."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind((HOST, 0))
     return sock
@@ -166,8 +167,8 @@ class Broker:
             raise
         return self
 
-    def prepare(self):
-        """Directory, configuration, keys and ring; no processes yet."""
+    def prepare(self, init=True):
+        """Directory, configuration, and (init) keys and ring; no processes yet."""
         for stage in STAGES:
             if not os.access(self.program(stage), os.X_OK):
                 raise BrokerError(f"{self.program(stage)} is not built")
@@ -179,7 +180,8 @@ class Broker:
                                        stdin=subprocess.PIPE, start_new_session=True)
         with open(self.config, "w", encoding="ascii") as out:
             out.write(config_text(self.settings()))
-        self.ctl("init")
+        if init:
+            self.ctl("init")
 
     def stop(self, timeout=20.0):
         """SIGTERM, exit 0 of every process, and nothing left in /dev/shm; anything else raises BrokerError."""

@@ -72,49 +72,59 @@ class WsClient:
         self._buffer += data
 
     def _frame(self):
-        """One frame: (final, opcode, payload)."""
-        need = 2
-        while True:
-            if len(self._buffer) >= need:
-                length, head = self._buffer[1] & 127, 2
-                if length == 126:
-                    head = 4
-                elif length == 127:
-                    head = 10
-                if len(self._buffer) >= head:
-                    if head == 4:
-                        length = struct.unpack_from(">H", self._buffer, 2)[0]
-                    elif head == 10:
-                        length = struct.unpack_from(">Q", self._buffer, 2)[0]
-                    if length > FRAME_BYTES_MAX or self._buffer[1] & 128 or self._buffer[0] & 0x70:
-                        raise WsError("bad frame head")
-                    need = head + length
-                    if len(self._buffer) >= need:
-                        first = self._buffer[0]
-                        payload = bytes(memoryview(self._buffer)[head:need])
-                        del self._buffer[:need]
-                        return bool(first & 128), first & 15, payload
-                else:
-                    need = head
-            self._fill()
+        """Takes one frame from the buffer: (final, opcode, payload), or None while it is not whole."""
+        data = self._buffer
+        if len(data) < 2:
+            return None
+        length, head = data[1] & 127, 2
+        if length == 126:
+            head = 4
+        elif length == 127:
+            head = 10
+        if len(data) < head:
+            return None
+        if head == 4:
+            length = struct.unpack_from(">H", data, 2)[0]
+        elif head == 10:
+            length = struct.unpack_from(">Q", data, 2)[0]
+        if length > FRAME_BYTES_MAX or data[1] & 128 or data[0] & 0x70:
+            raise WsError("bad frame head")
+        if len(data) < head + length:
+            return None
+        final, opcode = bool(data[0] & 128), data[0] & 15
+        payload = bytes(memoryview(data)[head:head + length])
+        del data[:head + length]
+        return final, opcode, payload
 
-    def receive(self, timeout=None):
-        """The next whole text or binary message, as bytes; answers pings. socket.timeout when there is none."""
-        self._sock.settimeout(timeout)
-        while True:
-            final, opcode, payload = self._frame()
+    def messages(self):
+        """Every message that has come whole, as bytes, without reading; answers pings. Ends when there is no more."""
+        frame = self._frame()
+        while frame:
+            final, opcode, payload = frame
             if opcode == PING:
                 self.send(payload, PONG)
             elif opcode == CLOSE:
-                code = struct.unpack(">H", payload[:2])[0] if len(payload) >= 2 else None
-                raise WsClosed(code)
+                raise WsClosed(struct.unpack(">H", payload[:2])[0] if len(payload) >= 2 else None)
             elif (opcode == 0) == bool(self._parts) and opcode in (0, TEXT, BINARY):
                 self._parts.append(payload)
                 if final:
                     parts, self._parts = self._parts, []
-                    return b"".join(parts)
+                    yield b"".join(parts)
             elif opcode != PONG:
                 raise WsError(f"unexpected opcode {opcode}")
+            frame = self._frame()
+
+    def read(self, timeout=None):
+        """One recv() into the buffer; for use before messages(), when the socket is readable."""
+        self._sock.settimeout(timeout)
+        self._fill()
+
+    def receive(self, timeout=None):
+        """The next whole message, as bytes. TimeoutError when nothing comes for so long."""
+        while True:
+            for message in self.messages():
+                return message
+            self.read(timeout)
 
     def send(self, payload, opcode=TEXT):
         """One masked frame."""
@@ -129,10 +139,18 @@ class WsClient:
         body = bytes(byte ^ mask[i & 3] for i, byte in enumerate(payload))
         self._sock.sendall(head + mask + body)
 
+    def ask_close(self):
+        """Sends the close frame; what the peer had sent before its own is still to be read."""
+        self.send(struct.pack(">H", 1000), CLOSE)
+
+    def end(self):
+        """Closes the socket, nothing else."""
+        self._sock.close()
+
     def close(self):
         """An orderly close: the close frame, then the end of the stream. Does not wait for the peer's close frame."""
         try:
-            self.send(struct.pack(">H", 1000), CLOSE)
+            self.ask_close()
         except OSError:
             pass
         self._sock.close()

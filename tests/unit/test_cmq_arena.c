@@ -93,6 +93,19 @@ static void aborted_extents_are_room_again(void **state)
     assert_true(cmq_arena_has_room(arena, 1024));
 }
 
+static void empty_arena_begins_at_the_bottom_again(void **state)
+{
+    struct cmq_arena *arena = *state;
+    (void)take(arena, 64, 0);
+    (void)take(arena, 64, 1);
+    history = 1;
+    assert_int_equal(take(arena, 64, 2) % 1024, 128);
+    history = 3;
+    uint64_t pos = take(arena, 64, 3);
+    assert_int_equal(pos % 1024, 0);
+    assert_int_equal(pos, 1024); /* positions never repeat */
+}
+
 static void live_extents_never_overlap(void **state)
 {
     struct cmq_arena *arena = *state;
@@ -126,6 +139,7 @@ int main(void)
         ARENA_TEST(extent_larger_than_the_arena_is_too_big),
         ARENA_TEST(newest_extent_shrinks_and_older_ones_keep_their_room),
         ARENA_TEST(aborted_extents_are_room_again),
+        ARENA_TEST(empty_arena_begins_at_the_bottom_again),
         ARENA_TEST(live_extents_never_overlap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -230,6 +230,10 @@ static void plain_batches_against_the_format_are_refused(void **state)
     assert_int_equal(PLAIN("\x95\x02\x00\x05\x90\x90"), CMQ_ERR_VERSION);
     assert_int_equal(PLAIN("\x95\x01\x00\x05\x90\x90"), CMQ_ERR_MALFORMED);
     assert_int_equal(PLAIN("\x93\x01\x00\x05"), CMQ_ERR_MALFORMED);
+    assert_int_equal(PLAIN("\x93\x01\x00\x05\x90"), CMQ_ERR_MALFORMED);
+    assert_int_equal(PLAIN("\x94\x01\x00\x05\x92\x93\xa1t\x01\xc4\x01\xa0\x93\xa1t\x01\xc4\x01\xa0"), CMQ_OK);
+    assert_int_equal(PLAIN("\x94\x01\x00\x05\x92\x94\xa1t\x01\xc4\x01\xa0\x93\xa1t\x01\xc4\x01\xa0"),
+                     CMQ_ERR_MALFORMED);
     assert_int_equal(PLAIN("\x90"), CMQ_ERR_MALFORMED);
     assert_int_equal(PLAIN("\x94\x01\xcf\0\0\0\1\0\0\0\0\x05\x90"), CMQ_ERR_MALFORMED);
     assert_int_equal(PLAIN("\x94\x01\x00\x05\x91\x93\xa0\x01\xc4\x01\xa0"), CMQ_ERR_MALFORMED);

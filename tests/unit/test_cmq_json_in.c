@@ -245,6 +245,7 @@ static void bad_single_bodies_are_refused_where_they_are_wrong(void **state)
         BAD("{\"content\":\"\\ud800\"}", 12, NO_INDEX, "lone high"),
         BAD("{\"content\":\"\\ud800\\u0041\"}", 12, NO_INDEX, "lone high"),
         BAD("{\"content\":\"\\ud800\\ud800\"}", 12, NO_INDEX, "lone high"),
+        BAD("{\"content\":\"\\ud800\\ue000\"}", 12, NO_INDEX, "lone high"),
         BAD("{\"content\":\"\\ud800x\\udc00\"}", 12, NO_INDEX, "lone high"),
         BAD("{\"content\":\"\\ud800\\n\\udc00\"}", 12, NO_INDEX, "lone high"),
         BAD("{\"content\":\"x\\udc00\"}", 13, NO_INDEX, "lone low"),
@@ -259,7 +260,7 @@ static void bad_single_bodies_are_refused_where_they_are_wrong(void **state)
         BAD("{\"content\":\"a\xf4\x90\x80\x80\"}", 13, NO_INDEX, "UTF-8"),
         BAD("{\"content\":\"a\xf5\x80\x80\x80\"}", 13, NO_INDEX, "UTF-8"),
         BAD("{\"content\":\"a\xff\"}", 13, NO_INDEX, "UTF-8"),
-        BAD("{\"content\":\"x\"}\xe2\x82", 15, NO_INDEX, "UTF-8"),
+        BAD("{\"content\":\"x\"}\xe2\x82", 15, NO_INDEX, ""),
         BAD("{\"content\":\"x\",\"y\":tru}", 19, NO_INDEX, "not a JSON value"),
         BAD("{\"content\":\"x\",\"y\":truee}", 19, NO_INDEX, "not a JSON value"),
         BAD("{\"content\":\"x\",\"y\":True}", 19, NO_INDEX, "not a JSON value"),
@@ -285,7 +286,7 @@ static void bad_single_bodies_are_refused_where_they_are_wrong(void **state)
         BAD("{\"content\":\"x\",\"y\":{1:2}}", 20, NO_INDEX, "member name"),
         BAD("{\"content\":\"x\",\"y\":[", 20, NO_INDEX, "ends too early"),
         BAD("{\"content\":\"x\",\"y\":[[1],[2]", 27, NO_INDEX, "ends too early"),
-        BAD("{\\\"content\":\"x\"}", 1, NO_INDEX, "backslash"),
+        BAD("{\\\"content\":\"x\"}", 1, NO_INDEX, ""),
         BAD("{\"content\":\"x\",\"y\":\\u0031}", 19, NO_INDEX, "not a JSON value"),
     };
     for (size_t i = 0; i < CMQ_COUNT_OF(cases); i++)
@@ -325,6 +326,9 @@ static void bad_batches_name_the_message(void **state)
         BAD("{\"messages\":[{\"content\":\"a\"}],\"x\":[[[\"\xff\"]]]}", 38, NO_INDEX, "UTF-8"),
         BAD("{\"messages\":[{\"content\":\"a\"},{\"content\":\"b\",\"x\":01}]}", 48, 1, "not a JSON value"),
         BAD("{\"messages\":[{\"content\":\"a\"}],\"x\":01}", 34, NO_INDEX, "not a JSON value"),
+        BAD("{\"messages\":[{\"content\":\"a\"", 27, 0, "ends too early"),
+        BAD("{\"messages\":[{\"content\":\"a\"},\"\xff\"]}", 30, 1, "UTF-8"),
+        BAD("{\"x\":{\"messages\":[{\"content\":\"\xff\"}]}}", 31, NO_INDEX, "UTF-8"),
         BAD("{\"messages\":[{\"content\":\"a\"x}]}", 27, 0, "','"),
         BAD("{\"messages\":[{\"content\"x:\"a\"}]}", 23, 0, "':'"),
     };
@@ -506,6 +510,22 @@ static void large_batches_come_back_in_order(void **state)
     free(body);
 }
 
+/* What one message nests is closed before the next. */
+static void depth_does_not_add_up_over_messages(void **state)
+{
+    (void)state;
+    char body[4096];
+    size_t bytes = (size_t)snprintf(body, sizeof body, "{\"messages\":[");
+    for (unsigned i = 0; i < 40; i++)
+        bytes += (size_t)snprintf(body + bytes, sizeof body - bytes, "%s{\"x\":[{}],\"content\":\"\"}",
+                                  i > 0 ? "," : "");
+    bytes += (size_t)snprintf(body + bytes, sizeof body - bytes, "]}");
+    struct result result = parse_padded(BATCH, cmq_span_make(body, bytes), &wide, 0);
+    assert_int_equal(result.err, CMQ_OK);
+    assert_int_equal(result.count, 40);
+    cmq_buf_fini(&result.messages);
+}
+
 /* Changes of one byte: refused, or the messages are still whole and inside the promised room. */
 static void changed_bytes_never_give_broken_messages(void **state)
 {
@@ -547,9 +567,31 @@ static void flaws_are_found_by_the_scan(void **state)
     assert_int_equal(flaw.offset, SIZE_MAX);
     assert_int_equal(flaw.index, NO_INDEX);
     flaw = cmq_json_find_flaw(cmq_span_make("]]]}}\"\\", 7));
-    assert_int_equal(flaw.offset, 5);
+    assert_int_equal(flaw.offset, 6);
+    flaw = cmq_json_find_flaw(cmq_span_make("{\"a\\ud83d\\ude00\\x\"", 17));
+    assert_int_equal(flaw.offset, 15);
+    assert_non_null(strstr(flaw.text, "escape"));
     flaw = cmq_json_find_flaw((struct cmq_span){0});
     assert_int_equal(flaw.offset, SIZE_MAX);
+}
+
+static void cut_escapes_are_wrong(void **state)
+{
+    (void)state;
+    static const char pair[] = "\\ud83d\\ude00";
+    for (size_t bytes = 1; bytes < sizeof pair; bytes++) {
+        uint8_t *exact = wire_copy(pair, bytes);
+        struct cmq_json_escape escape = cmq_json_unescape(exact, exact + bytes);
+        if (bytes == sizeof pair - 1) {
+            assert_int_equal(escape.taken, bytes);
+            assert_int_equal(escape.bytes, 4);
+            assert_memory_equal(escape.utf8, "\xf0\x9f\x98\x80", 4);
+        } else {
+            assert_int_equal(escape.taken, 0);
+            assert_non_null(escape.wrong);
+        }
+        free(exact);
+    }
 }
 
 int main(void)
@@ -565,8 +607,10 @@ int main(void)
         cmocka_unit_test(bodies_and_buffers_have_limits_of_their_own),
         cmocka_unit_test(messages_of_every_length_are_packed),
         cmocka_unit_test(large_batches_come_back_in_order),
+        cmocka_unit_test(depth_does_not_add_up_over_messages),
         cmocka_unit_test(changed_bytes_never_give_broken_messages),
         cmocka_unit_test(flaws_are_found_by_the_scan),
+        cmocka_unit_test(cut_escapes_are_wrong),
     };
     return cmocka_run_group_tests(tests, make_parser, drop_parser);
 }

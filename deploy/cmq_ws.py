@@ -1,0 +1,111 @@
+#!/usr/bin/python3
+"""deploy/cmq_ws.py: a small WebSocket client with Python's own library only.
+
+usage: cmq_ws.py [ws://HOST:PORT/PATH]     prints every message that the broker sends, one a line, as JSON
+
+Every frame of the root endpoint is a JSON array of messages. They are taken from the consumer group "default": what is
+printed here, no other client of the group gets.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import socket
+import struct
+import sys
+import time
+import urllib.parse
+
+WAIT_S = 10.0
+OP_TEXT, OP_CLOSE, OP_PING, OP_PONG = 1, 8, 9, 10
+
+
+class WebSocketError(Exception):
+    """The other side did not do what it should; the text is for the user."""
+
+
+class WebSocket:
+    """Just enough of RFC 6455 for a client: text messages in, pong and close out."""
+
+    def __init__(self, host, port, path="/"):
+        self.data = b""
+        self.sock = socket.create_connection((host, port), timeout=WAIT_S)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        key = base64.b64encode(os.urandom(16)).decode()
+        name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.sock.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: {name}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        while b"\r\n\r\n" not in self.data:
+            self._more()
+        head, self.data = self.data.split(b"\r\n\r\n", 1)
+        accept = hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()
+        lines = head.decode("latin-1").split("\r\n")
+        fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        if " 101 " not in lines[0] or fields.get("sec-websocket-accept") != base64.b64encode(accept).decode():
+            raise WebSocketError(f"the WebSocket port did not accept the upgrade: {lines[0]}")
+
+    def _more(self):
+        chunk = self.sock.recv(65536)
+        if not chunk:
+            raise WebSocketError("the WebSocket port closed the connection")
+        self.data += chunk
+
+    def _take(self, count):
+        while len(self.data) < count:
+            self._more()
+        part, self.data = self.data[:count], self.data[count:]
+        return part
+
+    def _send(self, opcode, payload):
+        mask = os.urandom(4)
+        masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+        self.sock.sendall(struct.pack("!BB", 0x80 | opcode, 0x80 | len(payload)) + mask + masked)
+
+    def receive(self, deadline=None):
+        """The next text message, put together from its fragments. Without a deadline it waits for ever."""
+        message = b""
+        while True:
+            self.sock.settimeout(None if deadline is None else max(0.01, deadline - time.monotonic()))
+            first, second = self._take(2)
+            length = second & 0x7F
+            if length == 126:
+                (length,) = struct.unpack("!H", self._take(2))
+            elif length == 127:
+                (length,) = struct.unpack("!Q", self._take(8))
+            payload = self._take(length)
+            opcode = first & 0x0F
+            if opcode == OP_PING:
+                self._send(OP_PONG, payload)
+            elif opcode == OP_CLOSE:
+                raise WebSocketError("the dispatcher closed the connection")
+            elif opcode in (0, OP_TEXT):
+                message += payload
+                if first & 0x80:
+                    return message.decode()
+
+    def close(self):
+        """Says goodbye, so that the dispatcher does not wait for us."""
+        self._send(OP_CLOSE, struct.pack("!H", 1000))
+        self.sock.close()
+
+
+def main():
+    url = urllib.parse.urlsplit(sys.argv[1] if len(sys.argv) > 1 else "ws://127.0.0.1:8080/")
+    if url.scheme != "ws" or not url.hostname:
+        sys.exit("usage: cmq_ws.py [ws://HOST:PORT/PATH]")
+    client = WebSocket(url.hostname, url.port or 80, url.path or "/")
+    while True:
+        for message in json.loads(client.receive()):
+            print(json.dumps(message, ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass
+    except (WebSocketError, OSError) as error:
+        sys.exit(f"cmq_ws: {error}")

@@ -1,0 +1,68 @@
+/*
+ * dsp_ws_int: the state of the WebSocket server, shared by dsp_ws.c (library, threads, life) and dsp_client.c (delivery).
+ * Ownership: one struct dsp_ws a process, on the heap; dsp_ws_start and dsp_ws_stop own it.
+ * Units: milliseconds, bytes, nanoseconds of CLOCK_MONOTONIC.
+ * Errors: none.
+ * Callers: the two files. Fields say which thread uses them.
+ */
+#ifndef DSP_WS_INT_H
+#define DSP_WS_INT_H
+
+#include <libwebsockets.h>
+#include <pthread.h>
+
+#include "dispatcher/dsp_client.h"
+#include "dispatcher/dsp_group.h"
+#include "dispatcher/dsp_waiter.h"
+#include "dispatcher/dsp_ws.h"
+
+/* What may change while it runs (SIGHUP). */
+struct dsp_settings {
+    uint64_t write_timeout_ms, frame_bytes_max;
+    uint32_t frame_messages_max;
+};
+
+struct dsp_ws {
+    /* set by start, then constant */
+    struct cmq_proc *proc;
+    struct cmq_ring *ring;
+    struct lws_context *context;
+    struct lws_vhost *vhost;
+    uint32_t clients_max;
+    size_t receive_bytes_max;
+    uint64_t silence_ns; /* no sign of life for so long: gone */
+    lws_retry_bo_t retry;
+    struct lws_protocols protocols[3];
+    pthread_t thread;
+    bool thread_started;
+
+    /* any thread */
+    struct dsp_waiter waiter;
+    atomic_uint asks;
+
+    /* delivery thread */
+    struct dsp_opener opener;
+    struct dsp_group group;
+    struct dsp_frame frame;
+    struct client_list idle;
+    struct client *clients;
+    uint32_t client_count;
+    uint64_t write_timeout_ns;
+    lws_sorted_usec_list_t sweep;
+    int spare_fd;
+    struct lws *listener;
+    bool sweeping, draining, stopped;
+
+    /* under lock */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool drained;
+    struct dsp_settings settings;
+};
+
+/* A fault that ends the process. */
+void dsp_ws_fail(struct dsp_ws *ws, enum cmq_err err);
+/* While draining: tells the main thread when the last client is gone. */
+void dsp_ws_check_drained(struct dsp_ws *ws);
+
+#endif

@@ -1,0 +1,420 @@
+#!/usr/bin/python3
+"""The crash campaign: a whole broker on a tiny ring, under load, while its processes are killed.
+
+Usage: campaign.py [--points] [--kills N] [--client-kills N] [--ingest N] [--encryptor N] [--dispatcher N] ...
+Phases, each with a broker, clients and a history of its own, each judged by the checker:
+  points        every crash point of the sources, in every stage that can reach it: one incarnation dies there
+  kills         random SIGKILL, and some SIGSTOP/SIGCONT, over the three stages
+  client kills  random SIGKILL of publishers and consumers
+After the faults everything acknowledged must arrive; every process must end with 0 on SIGTERM; /dev/shm must be empty.
+Units: seconds unless a name says otherwise.
+Errors: exit 1 with findings; the histories and logs stay in the directory that is named then.
+Callers: ctest (crash.campaign), a developer.
+"""
+
+import argparse
+import glob
+import json
+import os
+import random
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SOURCES = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(SOURCES, "tests", "support"))
+
+from broker import STAGES, TINY, Broker, BrokerError, find_build, wait_until  # noqa: E402
+from checker import History, Options, check  # noqa: E402
+
+POINT_S = 10.0      # a crash point must be reached within this
+DRAIN_S = 30.0
+# Which stages reach a point of common/; points in a stage's own directory belong to that stage.
+REACHED_BY = {"publish": ["ingest"], "lease": ["encryptor"], "commit": ["encryptor"], "claim": ["dispatcher"],
+              "progress": ["dispatcher"], "done": ["dispatcher"], "gate": ["dispatcher"], "release": ["dispatcher"],
+              "join": list(STAGES), "leave": list(STAGES), "collect": list(STAGES)}
+CREATION_POINTS = ("create.part",)  # reached by `ciphermqctl init`, not by a stage
+
+
+class Clients:
+    """Publisher and consumer processes, restarted under a new name when they are killed."""
+
+    def __init__(self, broker, directory, seed):
+        self.broker, self.directory, self.seed = broker, directory, seed
+        self.run = secrets.token_hex(4)
+        self.children = {"publish": [], "consume": []}
+        self.count = 0
+        self.killed = []    # (consumer number, time)
+
+    def start(self, role):
+        self.count += 1
+        settings = {"run": self.run, "history": os.path.join(self.directory, f"{role}-{self.count}.jsonl"),
+                    "seed": self.seed + self.count, "producer": self.count, "consumer": self.count,
+                    "port": self.broker.http_port if role == "publish" else self.broker.ws_port}
+        child = subprocess.Popen([sys.executable, os.path.join(HERE, "client.py"), role, json.dumps(settings)],
+                                 start_new_session=True)
+        child.number = self.count
+        self.children[role].append(child)
+
+    def kill_one(self, role, pick):
+        child = pick.choice(self.children[role])
+        self.children[role].remove(child)
+        if role == "consume":
+            self.killed.append((child.number, time.monotonic()))
+        child.kill()
+        child.wait()
+        self.start(role)
+
+    def leave(self):
+        """All consumers disconnect in order, and come back."""
+        for child in self.children["consume"]:
+            child.send_signal(signal.SIGUSR1)
+
+    def check_alive(self):
+        for role, children in self.children.items():
+            for child in children:
+                if child.poll() is not None:
+                    raise BrokerError(f"client {role} {child.number} ended with {child.returncode}")
+
+    def stop(self, role, timeout=DRAIN_S):
+        for child in self.children[role]:
+            child.terminate()
+        for child in self.children[role]:
+            code = child.wait(timeout)
+            if code != 0:
+                raise BrokerError(f"client {role} {child.number} ended with {code}")
+        self.children[role] = []
+
+    def abandon(self):
+        for child in self.children["publish"] + self.children["consume"]:
+            child.kill()
+            child.wait()
+
+    def delivered(self):
+        """Bytes of delivery history: rises while messages arrive."""
+        return sum(os.path.getsize(path) for path in glob.glob(os.path.join(self.directory, "consume-*.jsonl")))
+
+
+class Phase:
+    """One broker with its clients, from the first message to the verdict."""
+
+    def __init__(self, args, name):
+        self.args, self.name = args, name
+        self.random = random.Random(f"{args.seed} {name}")
+        self.directory = tempfile.mkdtemp(prefix=f"cmq-crash-{name}-")
+        self.broker = Broker(args.build, args.ingest, args.encryptor, args.dispatcher, supervise=True,
+                             settings={**TINY, "ring.slots": args.slots})
+        self.clients = Clients(self.broker, self.directory, self.random.randrange(1 << 30))
+        self.events = open(os.path.join(self.directory, "events.jsonl"), "w", encoding="ascii")
+        self.events_lock = threading.Lock()
+        self.expected = set()       # pids that were killed or sent to a crash point
+        self.kills = dict.fromkeys(STAGES, 0)
+        self.stops = dict.fromkeys(STAGES, 0)
+        self.figures = {}
+
+    def note(self, **entry):
+        with self.events_lock:
+            self.events.write(json.dumps(entry) + "\n")
+            self.events.flush()
+
+    # ---- faults ----
+
+    def kill(self, stage, number):
+        """SIGKILL; noted before it is sent, so that its effects come after it."""
+        self.note(type="crash", stage=stage, instance=number, t=time.monotonic(), signal=9)
+        pid = self.broker.signal(stage, number)
+        if pid is not None:
+            self.expected.add(pid)
+            self.kills[stage] += 1
+        return pid
+
+    def pause(self, stage, number, seconds):
+        """SIGSTOP for a while. The instance may be killed and replaced meanwhile; then SIGCONT does nothing."""
+        self.note(type="stop", stage=stage, instance=number, t=time.monotonic())
+        pid = self.broker.signal(stage, number, signal.SIGSTOP)
+        if pid is None:
+            return
+        self.stops[stage] += 1
+
+        def resume():
+            if self.broker.processes[stage, number].child.pid == pid:
+                self.broker.signal(stage, number, signal.SIGCONT)
+
+        threading.Timer(seconds, resume).start()
+
+    def on_death(self, death):
+        """Supervisor's thread. A death at a crash point is noted here, when it has happened."""
+        if "CMQ_CRASH" in death.env and death.code == -signal.SIGKILL and death.pid not in self.expected:
+            self.expected.add(death.pid)
+            self.kills[death.stage] += 1
+            self.note(type="crash", stage=death.stage, instance=death.instance, t=death.time, signal=9)
+
+    # ---- the course of a phase ----
+
+    def start(self):
+        self.broker.on_death = self.on_death
+        self.broker.start()
+        for _ in range(self.args.publishers):
+            self.clients.start("publish")
+        for _ in range(self.args.consumers):
+            self.clients.start("consume")
+        wait_until(self.clients.delivered, POINT_S, "the first delivery")
+
+    def drain(self):
+        """Faults are over: publishers end, everything is delivered, consumers read to the end of their streams."""
+        self.clients.stop("publish")
+        try:
+            self.broker.wait_ready()
+            wait_until(self.broker.delivered_all, DRAIN_S, "the drain", 0.05)
+            done = True
+        except BrokerError as error:
+            print(f"{self.name}: {error}", file=sys.stderr)
+            done = False
+        self.clients.stop("consume")
+        self.note(type="drain", done=done, t=time.monotonic())
+
+    def unexpected_deaths(self):
+        return [f"{d.stage}.{d.instance} pid {d.pid} ended with {d.code} {d.env.get('CMQ_CRASH', '')}"
+                for d in self.broker.deaths if d.pid not in self.expected or d.code != -signal.SIGKILL]
+
+    def verdict(self, options):
+        """Checks the histories; prints the summary. True if every promise was kept."""
+        self.events.close()
+        for number, t in self.clients.killed:
+            mark_killed(self.directory, number, t)
+        history = History.load(sorted(glob.glob(os.path.join(self.directory, "*.jsonl"))))
+        report = check(history, options)
+        faults = [str(finding) for finding in report.findings] + self.unexpected_deaths()
+        gaps = delivery_gaps(history)
+        figures = report.figures
+        kills = " ".join(f"{stage}={self.kills[stage]}+{self.stops[stage]}" for stage in STAGES)
+        print(f"{self.name}: kills+stops {kills} clients={len(self.clients.killed)} records={figures['records']} "
+              f"messages={figures['acknowledged']} delivered={figures['delivered']} "
+              f"duplicates={figures['duplicates']} (of retries {figures['duplicates_of_retries']}) "
+              f"late={figures['late_after_disturbance']} unknown={figures['unknown_publishes']} loss={figures['lost']} "
+              f"gap_ms={1000 * gaps[0]:.0f} (p99 {1000 * gaps[1]:.0f})"
+              + "".join(f" {name}={value}" for name, value in self.figures.items()), flush=True)
+        for fault in faults:
+            print(f"{self.name}: {fault}", file=sys.stderr)
+        return not faults
+
+    def run(self, faults, options):
+        """The whole phase; faults(self) does what the phase is about."""
+        ok = False
+        try:
+            self.start()
+            faults(self)
+            self.drain()
+            self.broker.stop()
+            ok = self.verdict(options)
+        except (BrokerError, subprocess.TimeoutExpired) as error:
+            print(f"{self.name}: {error}\n" + "\n".join(self.unexpected_deaths()[:10]), file=sys.stderr)
+            if self.broker.directory and os.path.isdir(self.broker.directory):
+                print(self.broker.log_tails(), file=sys.stderr)
+        finally:
+            self.clients.abandon()
+            self.broker.abandon()
+            if ok:
+                shutil.rmtree(self.directory)
+            else:
+                print(f"{self.name}: histories are in {self.directory}", file=sys.stderr)
+        return ok
+
+
+def mark_killed(directory, number, t):
+    """A killed consumer could not write the end of its last session: that is done here."""
+    path = os.path.join(directory, f"consume-{number}.jsonl")
+    if not os.path.exists(path):
+        return
+    with open(path, "r+", encoding="ascii") as file:
+        text = file.read()
+        whole = text[:text.rfind("\n") + 1]     # a line may be cut
+        file.seek(0)
+        file.truncate()
+        file.write(whole)
+        opened = [json.loads(line) for line in whole.splitlines() if '"type":"session"' in line]
+        if opened and opened[-1]["event"] == "open":
+            file.write(json.dumps({**opened[-1], "event": "kill", "t": t}) + "\n")
+
+
+def delivery_gaps(history):
+    """Longest and 99th percentile of the times from a kill or stop to the next delivery by any consumer."""
+    times = sorted(frame[1] for frame in history.frames)
+    gaps, at = [], 0
+    for t, *_ in sorted(history.crashes + history.stops):
+        while at < len(times) and times[at] <= t:
+            at += 1
+        if at < len(times):
+            gaps.append(times[at] - t)
+    gaps.sort()
+    return (gaps[-1], gaps[int(0.99 * (len(gaps) - 1))]) if gaps else (0.0, 0.0)
+
+
+# ---- crash points ----
+
+
+def crash_points():
+    """[(label, [stage, ...])] from the sources."""
+    found = {}
+    for folder in ("common", *STAGES):
+        for path in sorted(glob.glob(os.path.join(SOURCES, folder, "**", "*.c"), recursive=True)):
+            with open(path, encoding="utf-8") as source:
+                for label in re.findall(r'CMQ_CRASH_POINT\("([^"]+)"\)', source.read()):
+                    stages = [folder] if folder in STAGES else REACHED_BY.get(label.split(".")[0], list(STAGES))
+                    found[label] = stages
+    return sorted(found.items())
+
+
+def die_at(phase, label, count, stage, number):
+    """Lets one incarnation of an instance die at the count-th visit of a point. True if it died there."""
+    broker = phase.broker
+    env = {"CMQ_CRASH": f"{label}:{count}"}
+    broker.set_next_env(stage, number, env)
+    before = len(broker.deaths)
+    if phase.kill(stage, number) is None:
+        raise BrokerError(f"{stage}.{number} is not alive")
+    nudged = [0.0]
+
+    def died():
+        phase.clients.check_alive()
+        for death in broker.deaths[before:]:
+            if death.env == env and (death.stage, death.instance) == (stage, number):
+                return death
+        process = broker.processes[stage, number]
+        if process.env == env and process.alive() and time.monotonic() - nudged[0] > 0.25:
+            nudged[0] = time.monotonic()
+            nudge(phase, label, stage, number)
+        return None
+
+    try:
+        death = wait_until(died, POINT_S, f"{label} in {stage}", 0.005)
+    except BrokerError:
+        return False
+    return death.code == -signal.SIGKILL
+
+
+def nudge(phase, label, stage, number):
+    """Some points are reached only when something happens."""
+    kind = label.split(".")[0]
+    if kind == "release":
+        phase.clients.leave()
+    elif kind == "leave":
+        phase.broker.signal(stage, number, signal.SIGTERM)
+    elif kind == "collect":
+        others = [s for s in STAGES if s != stage] or [stage]
+        phase.kill(phase.random.choice(others), 0)
+
+
+def points(phase):
+    """Every label, in every stage that reaches it: at the first visit, and at a later one."""
+    reached, missed = 0, []
+    for label, stages in crash_points():
+        if label in CREATION_POINTS:
+            continue
+        for stage in stages:
+            counts = [1] if label.split(".")[0] in ("join", "leave", "collect") else [1, phase.random.randint(2, 40)]
+            for count in counts:
+                if die_at(phase, label, count, stage, 0):
+                    reached += 1
+                else:
+                    missed.append(f"{label}:{count} in {stage}")
+    phase.figures["points_reached"] = reached
+    if missed:
+        raise BrokerError("crash points that were not reached: " + ", ".join(missed))
+
+
+def creation_points(args):
+    """`ciphermqctl init` dies at each of its points; the next one makes the ring."""
+    for label in CREATION_POINTS:
+        for count in range(1, 6):
+            broker = Broker(args.build, settings=TINY, env={})
+            try:
+                broker.prepare(init=False)
+                os.environ["CMQ_CRASH"] = f"{label}:{count}"
+                died = broker.ctl("init", check=False).returncode == -signal.SIGKILL
+                del os.environ["CMQ_CRASH"]
+                if count == 1 and not died:
+                    print(f"points: {label} was not reached by init", file=sys.stderr)
+                    return False
+                broker.ctl("init")
+                for stage in STAGES:
+                    broker.spawn(stage, 0)
+                broker.wait_ready()
+                broker.stop()
+            except BrokerError as error:
+                print(f"points: after a death at {label}:{count}: {error}", file=sys.stderr)
+                return False
+            finally:
+                os.environ.pop("CMQ_CRASH", None)
+                broker.abandon()
+    return True
+
+
+# ---- random faults ----
+
+
+def kills(phase):
+    """N faults, a random time apart, on random instances of the stages."""
+    pick = phase.random
+    total = phase.args.kills
+    while sum(phase.kills.values()) + sum(phase.stops.values()) < total:
+        phase.clients.check_alive()
+        stage = pick.choice(STAGES)
+        number = pick.randrange(phase.broker.counts[stage])
+        if pick.random() < 0.03:
+            phase.pause(stage, number, pick.choice((0.05, 0.3, 1.5)))
+        else:
+            phase.kill(stage, number)
+        time.sleep(pick.uniform(0.001, 2 * phase.args.pace_ms / 1000))     # the pace of the faults, not a wait
+
+
+def client_kills(phase):
+    """N deaths of publishers and consumers."""
+    pick = phase.random
+    for _ in range(phase.args.client_kills):
+        phase.clients.check_alive()
+        phase.clients.kill_one(pick.choice(("publish", "consume")), pick)
+        time.sleep(pick.uniform(0.05, 0.2))                                # as above
+
+
+def main():
+    parser = argparse.ArgumentParser(description="kills the parts of a broker under load and checks its promises")
+    parser.add_argument("--build", default=find_build(), help="build directory with crash points compiled in")
+    parser.add_argument("--points", action="store_true")
+    parser.add_argument("--kills", type=int, default=0, metavar="N")
+    parser.add_argument("--client-kills", type=int, default=0, metavar="N")
+    parser.add_argument("--slots", type=int, default=16)
+    for stage in STAGES:
+        parser.add_argument(f"--{stage}", type=int, default=2, metavar="N", help=f"instances of {stage}")
+    parser.add_argument("--publishers", type=int, default=3, metavar="N")
+    parser.add_argument("--consumers", type=int, default=3, metavar="N")
+    parser.add_argument("--pace-ms", type=float, default=40, help="mean time between random faults")
+    parser.add_argument("--killed-unread-max", type=int, default=3000,
+                        help="client kills: messages that a killed consumer may not have read")
+    parser.add_argument("--seed", type=int, default=secrets.randbits(31))
+    args = parser.parse_args()
+    if not (args.points or args.kills or args.client_kills):
+        parser.error("nothing to do: give --points, --kills or --client-kills")
+    print(f"seed {args.seed}", flush=True)
+    strict = Options(slack_s=2.5)
+    results = []
+    if args.points:
+        results.append(creation_points(args))
+        results.append(Phase(args, "points").run(points, strict))
+    if args.kills:
+        results.append(Phase(args, "kills").run(kills, strict))
+    if args.client_kills:
+        results.append(Phase(args, "clients").run(client_kills, Options(
+            slack_s=2.5, killed_unread_max=args.killed_unread_max)))
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == "__main__":
+    main()
