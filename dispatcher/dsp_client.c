@@ -13,7 +13,7 @@ enum {
 
 /* ---- lists ---- */
 
-static void idle_add(struct dsp_ws *ws, struct client *client)
+static void idle_add(struct dsp_ws *ws, struct dsp_client *client)
 {
     if (client->idle)
         return;
@@ -27,7 +27,7 @@ static void idle_add(struct dsp_ws *ws, struct client *client)
     ws->idle.tail = client;
 }
 
-static void idle_remove(struct dsp_ws *ws, struct client *client)
+static void idle_remove(struct dsp_ws *ws, struct dsp_client *client)
 {
     if (!client->idle)
         return;
@@ -42,7 +42,7 @@ static void idle_remove(struct dsp_ws *ws, struct client *client)
         ws->idle.tail = client->idle_prev;
 }
 
-static void clients_add(struct dsp_ws *ws, struct client *client)
+static void clients_add(struct dsp_ws *ws, struct dsp_client *client)
 {
     client->prev = NULL;
     client->next = ws->clients;
@@ -54,7 +54,7 @@ static void clients_add(struct dsp_ws *ws, struct client *client)
     cmq_ring_gauge(ws->ring, CMQ_COUNT_CLIENTS, ws->client_count);
 }
 
-static void clients_remove(struct dsp_ws *ws, struct client *client)
+static void clients_remove(struct dsp_ws *ws, struct dsp_client *client)
 {
     idle_remove(ws, client);
     if (client->prev != NULL)
@@ -69,11 +69,9 @@ static void clients_remove(struct dsp_ws *ws, struct client *client)
 
 /* ---- delivery ---- */
 
-/* Sees to it that somebody gets what there is, and that somebody waits for what comes. Called whenever that
- * may have changed; wakes one client at a time, in turn. */
-static void dispatch(struct dsp_ws *ws)
+void dsp_client_dispatch(struct dsp_ws *ws)
 {
-    struct client *client = ws->idle.head;
+    struct dsp_client *client = ws->idle.head;
     if (client == NULL || ws->draining || ws->stopped)
         return;
     switch (dsp_group_want(&ws->group)) {
@@ -100,7 +98,7 @@ static void schedule_sweep(struct dsp_ws *ws)
 }
 
 /* Closes a client that takes nothing of its frame. Whatever the peer acknowledges counts as taking. */
-static void check_client(struct dsp_ws *ws, struct client *client, uint64_t now_ns)
+static void check_client(struct dsp_ws *ws, struct dsp_client *client, uint64_t now_ns)
 {
     uint64_t acked_bytes;
     if (dsp_sock_acked_bytes(lws_get_socket_fd(client->wsi), &acked_bytes) &&
@@ -122,7 +120,7 @@ static void sweep(lws_sorted_usec_list_t *sul)
     struct dsp_ws *ws = lws_container_of(sul, struct dsp_ws, sweep);
     uint64_t now_ns = cmq_clock_mono_ns();
     bool busy = false;
-    for (struct client *client = ws->clients; client != NULL; client = client->next) {
+    for (struct dsp_client *client = ws->clients; client != NULL; client = client->next) {
         if (client->share.flight.head == NULL)
             continue;
         busy = true;
@@ -133,7 +131,7 @@ static void sweep(lws_sorted_usec_list_t *sul)
         schedule_sweep(ws);
 }
 
-static int send_frame(struct dsp_ws *ws, struct client *client, uint64_t start_ns)
+static int send_frame(struct dsp_ws *ws, struct dsp_client *client, uint64_t start_ns)
 {
     size_t bytes;
     uint8_t *text = dsp_frame_end(&ws->frame, &bytes);
@@ -153,13 +151,13 @@ static int send_frame(struct dsp_ws *ws, struct client *client, uint64_t start_n
     return taken ? 0 : 1;
 }
 
-static int close_client(struct client *client, enum lws_close_status status)
+static int close_client(struct dsp_client *client, enum lws_close_status status)
 {
     lws_close_reason(client->wsi, status, NULL, 0);
     return -1;
 }
 
-int dsp_client_writeable(struct dsp_ws *ws, struct client *client)
+int dsp_client_writeable(struct dsp_ws *ws, struct dsp_client *client)
 {
     if (lws_partial_buffered(client->wsi) != 0) {
         lws_callback_on_writable(client->wsi);
@@ -191,15 +189,15 @@ int dsp_client_writeable(struct dsp_ws *ws, struct client *client)
     return 0;
 }
 
-void dsp_client_established(struct dsp_ws *ws, struct client *client, struct lws *wsi)
+void dsp_client_established(struct dsp_ws *ws, struct dsp_client *client, struct lws *wsi)
 {
-    *client = (struct client){.wsi = wsi, .heard_ns = cmq_clock_mono_ns(), .joined = true};
+    *client = (struct dsp_client){.wsi = wsi, .heard_ns = cmq_clock_mono_ns(), .joined = true};
     dsp_group_join(&ws->group, &client->share);
     clients_add(ws, client);
     lws_callback_on_writable(wsi);
 }
 
-void dsp_client_gone(struct dsp_ws *ws, struct client *client)
+void dsp_client_gone(struct dsp_ws *ws, struct dsp_client *client)
 {
     if (!client->joined)
         return;
@@ -214,13 +212,13 @@ void dsp_client_gone(struct dsp_ws *ws, struct client *client)
         dsp_ws_check_drained(ws);
 }
 
-void dsp_client_heard(struct client *client)
+void dsp_client_heard(struct dsp_client *client)
 {
     client->heard_ns = cmq_clock_mono_ns();
 }
 
 /* What clients send means nothing here; but it must end somewhere. */
-int dsp_client_received(struct dsp_ws *ws, struct client *client, size_t bytes)
+int dsp_client_received(struct dsp_ws *ws, struct dsp_client *client, size_t bytes)
 {
     client->heard_ns = cmq_clock_mono_ns();
     client->received_bytes += bytes;
@@ -232,4 +230,3 @@ int dsp_client_received(struct dsp_ws *ws, struct client *client, size_t bytes)
         client->received_bytes = 0;
     return 0;
 }
-

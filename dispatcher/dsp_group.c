@@ -321,7 +321,7 @@ static void skip_rest(struct dsp_group *group, struct dsp_range *range)
 }
 
 /* The first `taken` messages of the first pending range go into the flight. */
-static enum cmq_err move_to_flight(struct dsp_group *group, struct dsp_client *client, uint32_t taken,
+static enum cmq_err move_to_flight(struct dsp_group *group, struct dsp_consumer *client, uint32_t taken,
                                    size_t offset)
 {
     struct dsp_range *range = group->pending.head;
@@ -346,7 +346,8 @@ static enum cmq_err move_to_flight(struct dsp_group *group, struct dsp_client *c
 }
 
 /* Fills from the first pending range. */
-static enum dsp_take take_pending(struct dsp_group *group, struct dsp_client *client, struct dsp_frame *frame)
+static enum dsp_take take_pending(struct dsp_group *group, struct dsp_consumer *client,
+                                  struct dsp_frame *frame)
 {
     struct dsp_range *range = group->pending.head;
     if (range->entry->lost) {
@@ -373,7 +374,7 @@ static enum dsp_take take_pending(struct dsp_group *group, struct dsp_client *cl
 }
 
 /* Puts messages into the frame until it is full or nothing is there. */
-static enum cmq_err fill_frame(struct dsp_group *group, struct dsp_client *client, struct dsp_frame *frame)
+static enum cmq_err fill_frame(struct dsp_group *group, struct dsp_consumer *client, struct dsp_frame *frame)
 {
     uint32_t records_left = group->limits.open_records_max / FRAME_SHARE + 1, claims_left = SKIPS_MAX;
     for (;;) {
@@ -396,7 +397,7 @@ static enum cmq_err fill_frame(struct dsp_group *group, struct dsp_client *clien
     }
 }
 
-enum dsp_fill dsp_group_fill(struct dsp_group *group, struct dsp_client *client, struct dsp_frame *frame,
+enum dsp_fill dsp_group_fill(struct dsp_group *group, struct dsp_consumer *client, struct dsp_frame *frame,
                              enum cmq_err *ret_err)
 {
     cmq_assert(client->flight.head == NULL);
@@ -419,7 +420,7 @@ enum dsp_fill dsp_group_fill(struct dsp_group *group, struct dsp_client *client,
     return DSP_FILL_NOTHING;
 }
 
-void dsp_group_delivered(struct dsp_group *group, struct dsp_client *client)
+void dsp_group_delivered(struct dsp_group *group, struct dsp_consumer *client)
 {
     if (client->flight.head == NULL)
         return;
@@ -461,13 +462,13 @@ static void return_flight(struct dsp_group *group, struct dsp_range_list *flight
     group->pending = merged;
 }
 
-void dsp_group_join(struct dsp_group *group, struct dsp_client *ret_client)
+void dsp_group_join(struct dsp_group *group, struct dsp_consumer *ret_client)
 {
-    *ret_client = (struct dsp_client){0};
+    *ret_client = (struct dsp_consumer){0};
     group->client_count++;
 }
 
-void dsp_group_leave(struct dsp_group *group, struct dsp_client *client)
+void dsp_group_leave(struct dsp_group *group, struct dsp_consumer *client)
 {
     cmq_assert(group->client_count > 0);
     return_flight(group, &client->flight);

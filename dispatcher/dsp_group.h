@@ -45,7 +45,7 @@ struct dsp_range_list {
     struct dsp_range *head, *tail;
 };
 
-struct dsp_client {
+struct dsp_consumer {
     struct dsp_range_list flight; /* written to the socket, not known to be taken */
     uint32_t flight_messages;
     size_t flight_bytes;
@@ -71,8 +71,8 @@ void dsp_group_init(struct dsp_group *ret_group, struct cmq_ring *ring, struct d
 /* Releases what is in hand; no client may be left. Accepts a zeroed struct. */
 void dsp_group_fini(struct dsp_group *group);
 
-void dsp_group_join(struct dsp_group *group, struct dsp_client *ret_client);
-void dsp_group_leave(struct dsp_group *group, struct dsp_client *client);
+void dsp_group_join(struct dsp_group *group, struct dsp_consumer *ret_client);
+void dsp_group_leave(struct dsp_group *group, struct dsp_consumer *client);
 
 enum dsp_fill {
     DSP_FILL_FRAME,   /* the frame has messages and is to be sent; end it first */
@@ -80,10 +80,10 @@ enum dsp_fill {
     DSP_FILL_FAILED   /* *ret_err; the process should end */
 };
 /* Builds the next frame of a client whose flight is empty. */
-CMQ_MUST_USE enum dsp_fill dsp_group_fill(struct dsp_group *group, struct dsp_client *client,
+CMQ_MUST_USE enum dsp_fill dsp_group_fill(struct dsp_group *group, struct dsp_consumer *client,
                                           struct dsp_frame *frame, enum cmq_err *ret_err);
 /* The socket took the frame whole. Without a flight this does nothing. */
-void dsp_group_delivered(struct dsp_group *group, struct dsp_client *client);
+void dsp_group_delivered(struct dsp_group *group, struct dsp_consumer *client);
 
 enum dsp_want {
     DSP_WANT_CLIENT,  /* there is, or may be, something for a client that can take more */

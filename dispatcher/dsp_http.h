@@ -12,8 +12,8 @@
 
 /* LWS_CALLBACK_HTTP. -1: close the connection. */
 int dsp_http_answer(struct lws *wsi, const char *path, size_t path_bytes);
-/* LWS_CALLBACK_HTTP_CONFIRM_UPGRADE. 0: go on, 1: answered with an error, -1: close. closed_reason: NULL, or
- * why no client is taken now. */
+/* LWS_CALLBACK_HTTP_CONFIRM_UPGRADE. 0: go on, 1: answered with an error, -1: close. busy_reason: NULL, or
+ * why no client is taken now (a literal). */
 int dsp_http_check_upgrade(struct lws *wsi, const char *busy_reason);
 
 #endif

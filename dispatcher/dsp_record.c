@@ -84,9 +84,6 @@ static enum cmq_err open_unit(struct dsp_opener *opener, const struct cmq_sealed
     size_t bytes = unit->sealed.bytes - CMQ_TAG_BYTES;
     if (unit->suite != CMQ_SUITE_XAES_256_GCM)
         return CMQ_ERR_VERSION;
-    /* A message has at least one byte; more would be claimed, not carried. */
-    if (unit->count == 0 || unit->count > bytes)
-        return CMQ_ERR_MALFORMED;
     enum cmq_err err = find_key(opener, unit->key_id, &key);
     if (err != CMQ_OK)
         return err;
@@ -118,7 +115,7 @@ static enum cmq_err open_units(struct dsp_opener *opener, struct cmq_mp_reader *
         enum cmq_err err = cmq_sealed_next(units, &unit);
         if (err != CMQ_OK)
             return err;
-        if (unit.count >= CMQ_PROGRESS_DONE - record->message_count || unit.sealed.bytes < CMQ_TAG_BYTES)
+        if (unit.count >= CMQ_PROGRESS_DONE - record->message_count)
             return CMQ_ERR_MALFORMED;
         if (is_delivered_here(&unit)) {
             err = open_unit(opener, head, &unit, record);

@@ -44,7 +44,8 @@ static enum cmq_err refuse(const char *address, uint16_t port, int error, struct
         err = CMQ_ERR_INVALID;
         fix = "; dispatcher.listen must be an address of this machine";
     }
-    return cmq_reason_set(reason, err, "cannot listen on %s port %u: %s%s", address, port, strerror(error), fix);
+    return cmq_reason_set(reason, err, "cannot listen on %s port %u: %s%s", address, port, strerror(error),
+                          fix);
 }
 
 enum cmq_err dsp_sock_listen(const char *address, uint16_t port, uint32_t silence_ms, int *ret_fd,
@@ -57,7 +58,8 @@ enum cmq_err dsp_sock_listen(const char *address, uint16_t port, uint32_t silenc
     (void)snprintf(service, sizeof(service), "%u", port);
     if (getaddrinfo(address, service, &hints, &info) != 0)
         return cmq_reason_set(reason, CMQ_ERR_INVALID,
-                              "dispatcher.listen: \"%s\" is not a numeric address; 127.0.0.1 is one", address);
+                              "dispatcher.listen: \"%s\" is not a numeric address; 127.0.0.1 is one",
+                              address);
     enum cmq_err err = CMQ_OK;
     int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd < 0 || set_options(fd, silence_ms) != 0 || bind(fd, info->ai_addr, info->ai_addrlen) != 0 ||

@@ -1,13 +1,11 @@
 /*
- * dsp_sock: sockets as the kernel sees them: listening, accepting, and what the WebSocket library does not tell.
- * Ownership: the caller closes what it gets.
- * Units: bytes, milliseconds.
- * Errors: listen: CMQ_ERR_INVALID (no address of this machine), CMQ_ERR_AGAIN (in use), CMQ_ERR_PERMISSION,
- *         CMQ_ERR_SYSTEM, with a sentence. The others say so in their result.
- * Callers: any thread.
+ * dsp_sock: sockets as the kernel sees them: listening, accepting, and what the WebSocket library does not
+ * tell. Ownership: the caller closes what it gets. Units: bytes, milliseconds. Errors: listen:
+ * CMQ_ERR_INVALID (no address of this machine), CMQ_ERR_AGAIN (in use), CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM,
+ * with a sentence. The others say so in their result. Callers: any thread.
  *
- * Why not the library's own listener: as packaged (one service thread) it never sets SO_REUSEPORT, whatever its option
- * says, so that instances could not share the port.
+ * Why not the library's own listener: as packaged (one service thread) it never sets SO_REUSEPORT, whatever
+ * its option says, so that instances could not share the port.
  */
 #ifndef DSP_SOCK_H
 #define DSP_SOCK_H
@@ -18,8 +16,8 @@
 #include "common/base/cmq_reason.h"
 
 /* Non-blocking. Accepted sockets end when sent data is not acknowledged for silence_ms (RFC 5482). */
-CMQ_MUST_USE enum cmq_err dsp_sock_listen(const char *address, uint16_t port, uint32_t silence_ms, int *ret_fd,
-                                          struct cmq_reason *reason);
+CMQ_MUST_USE enum cmq_err dsp_sock_listen(const char *address, uint16_t port, uint32_t silence_ms,
+                                          int *ret_fd, struct cmq_reason *reason);
 
 enum dsp_accept { DSP_ACCEPT_OK, DSP_ACCEPT_NONE, DSP_ACCEPT_AGAIN, DSP_ACCEPT_NO_FDS };
 /* Does not block. DSP_ACCEPT_AGAIN: this one went away meanwhile, there may be others. */

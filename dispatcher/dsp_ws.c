@@ -1,17 +1,14 @@
 #include "dispatcher/dsp_ws.h"
 
-#include <libwebsockets.h>
-#include <pthread.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
-#include "dispatcher/dsp_group.h"
 #include "dispatcher/dsp_http.h"
 #include "dispatcher/dsp_sock.h"
-#include "dispatcher/dsp_waiter.h"
+#include "dispatcher/dsp_ws_int.h"
 
 enum {
     RX_BYTES = 1024,      /* a client; what clients send is ignored on this endpoint */
@@ -20,11 +17,11 @@ enum {
     HEADER_BYTES = 4096,  /* request head */
     HTTP_S = 10,          /* to send a request, and between requests */
     FDS_SPARE = 64,       /* beside clients: listener, ring, log, connections about to be refused */
-    SWEEP_MS_MIN = 20,    /* how often stuck clients are looked for, while any client is busy */
-    SWEEP_MS_MAX = 1000,
-    SWEEPS_A_TIMEOUT = 8,
-    DRAIN_STEP_MS = 50 /* how often a drain looks for the second signal */
+    ACCEPTS_MAX = 64,     /* in one go */
+    DRAIN_STEP_MS = 50    /* how often a drain looks for the second signal */
 };
+
+#define LISTENER_PROTOCOL "cmq-listener"
 
 /* What other threads ask of the delivery thread. */
 enum { ASK_STOP = 1, ASK_DRAIN = 2, ASK_RELOAD = 4, ASK_RANG = 8 };
@@ -44,27 +41,41 @@ static void on_ring(void *context)
     ask(context, ASK_RANG);
 }
 
+void dsp_ws_fail(struct dsp_ws *ws, enum cmq_err err)
+{
+    cmq_log(CMQ_LOG_ERROR, CMQ_EV_SYSTEM_ERROR, "where=delivery err=\"%s\"", cmq_err_text(err));
+    cmq_proc_fail(ws->proc, err == CMQ_ERR_CORRUPT ? CMQ_EXIT_INVARIANT : CMQ_EXIT_TEMPORARY);
+}
+
+void dsp_ws_check_drained(struct dsp_ws *ws)
+{
+    if (ws->client_count > 0)
+        return;
+    pthread_mutex_lock(&ws->lock);
+    ws->drained = true;
+    pthread_cond_signal(&ws->changed);
+    pthread_mutex_unlock(&ws->lock);
+}
+
+/* New connections go to other instances from here on; each client is closed when its frame is out. */
 static void begin_drain(struct dsp_ws *ws)
 {
     ws->draining = true;
+    if (ws->listener != NULL)
+        lws_set_timeout(ws->listener, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
     dsp_group_drain(&ws->group);
-    for (struct client *client = ws->clients; client != NULL; client = client->next)
+    for (struct dsp_client *client = ws->clients; client != NULL; client = client->next)
         lws_callback_on_writable(client->wsi);
-    if (ws->client_count == 0) {
-        pthread_mutex_lock(&ws->lock);
-        ws->drained = true;
-        pthread_cond_signal(&ws->changed);
-        pthread_mutex_unlock(&ws->lock);
-    }
+    dsp_ws_check_drained(ws);
 }
 
 static void take_settings(struct dsp_ws *ws)
 {
     pthread_mutex_lock(&ws->lock);
-    struct dsp_reload reload = ws->reload;
+    struct dsp_settings settings = ws->settings;
     pthread_mutex_unlock(&ws->lock);
-    ws->write_timeout_ns = reload.write_timeout_ms * CMQ_NS_PER_MS;
-    dsp_frame_set_limits(&ws->frame, reload.frame_bytes_max, reload.frame_messages_max);
+    ws->write_timeout_ns = settings.write_timeout_ms * CMQ_NS_PER_MS;
+    dsp_frame_set_limits(&ws->frame, settings.frame_bytes_max, settings.frame_messages_max);
 }
 
 static void on_asked(struct dsp_ws *ws)
@@ -79,8 +90,45 @@ static void on_asked(struct dsp_ws *ws)
         ws->stopped = true;
     if (asks & ASK_RANG) {
         dsp_group_ring_rang(&ws->group);
-        dispatch(ws);
+        dsp_client_dispatch(ws);
     }
+}
+
+/* ---- the library's callbacks ---- */
+
+static void accept_some(struct dsp_ws *ws, int listen_fd)
+{
+    for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
+        int fd = -1;
+        switch (dsp_sock_accept(listen_fd, &fd)) {
+        case DSP_ACCEPT_OK:
+            (void)lws_adopt_socket_vhost(ws->vhost, fd); /* closes it when it fails */
+            break;
+        case DSP_ACCEPT_NONE:
+            return;
+        case DSP_ACCEPT_AGAIN:
+            break;
+        case DSP_ACCEPT_NO_FDS:
+            /* Left in the queue it would wake this thread again and again. */
+            dsp_sock_refuse(listen_fd, &ws->spare_fd);
+            cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED, "reason=descriptors");
+            return;
+        }
+    }
+}
+
+static int listener_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                             size_t bytes)
+{
+    (void)user;
+    (void)in;
+    (void)bytes;
+    struct dsp_ws *ws = lws_context_user(lws_get_context(wsi));
+    if (reason == LWS_CALLBACK_RAW_RX_FILE)
+        accept_some(ws, lws_get_socket_fd(wsi));
+    else if (reason == LWS_CALLBACK_RAW_CLOSE_FILE)
+        ws->listener = NULL;
+    return 0;
 }
 
 static int on_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *protocol)
@@ -94,27 +142,27 @@ static int on_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *protocol)
     return dsp_http_check_upgrade(wsi, NULL);
 }
 
-static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t bytes)
+static int root_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                         size_t bytes)
 {
     struct dsp_ws *ws = lws_context_user(lws_get_context(wsi));
-    struct client *client = user;
-    switch ((int)reason) { /* the library's list is long and grows */
+    switch ((int)reason) { /* int: the library's list is long and grows */
     case LWS_CALLBACK_HTTP:
         return dsp_http_answer(wsi, in, bytes);
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
         return on_upgrade(ws, wsi, in);
     case LWS_CALLBACK_ESTABLISHED:
-        on_established(ws, client, wsi);
+        dsp_client_established(ws, user, wsi);
         return 0;
     case LWS_CALLBACK_SERVER_WRITEABLE:
-        return on_writeable(ws, client);
+        return dsp_client_writeable(ws, user);
     case LWS_CALLBACK_RECEIVE:
-        return on_receive(ws, client, bytes);
+        return dsp_client_received(ws, user, bytes);
     case LWS_CALLBACK_RECEIVE_PONG:
-        client->heard_ns = cmq_clock_mono_ns();
+        dsp_client_heard(user);
         return 0;
     case LWS_CALLBACK_CLOSED:
-        on_gone(ws, client);
+        dsp_client_gone(ws, user);
         return 0;
     case LWS_CALLBACK_EVENT_WAIT_CANCELLED:
         on_asked(ws);
@@ -140,71 +188,59 @@ static void *run(void *context)
     (void)pthread_setname_np(pthread_self(), "cmq-delivery");
     while (!ws->stopped) {
         if (lws_service(ws->context, 0) < 0 && !ws->stopped) {
-            fail(ws, CMQ_ERR_SYSTEM);
+            dsp_ws_fail(ws, CMQ_ERR_SYSTEM);
             break;
         }
     }
     return NULL;
 }
 
-/* The library makes its table of connections as large as this limit. */
-static void limit_descriptors(uint32_t clients_max)
+static enum cmq_err create_context(struct dsp_ws *ws, struct cmq_reason *reason)
 {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
-    limit.rlim_cur = cmq_min_u64(clients_max + FDS_SPARE, limit.rlim_max);
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-static enum cmq_err create_context(struct dsp_ws *ws, const struct cmq_conf *conf, struct cmq_reason *reason)
-{
-    uint16_t ping_s = (uint16_t)conf->dispatcher_ping_s;
-    ws->retry =
-        (lws_retry_bo_t){.secs_since_valid_ping = ping_s, .secs_since_valid_hangup = (uint16_t)(2 * ping_s)};
     ws->protocols[0] = (struct lws_protocols){.name = "cmq-root",
-                                              .callback = callback,
-                                              .per_session_data_size = sizeof(struct client),
+                                              .callback = root_callback,
+                                              .per_session_data_size = sizeof(struct dsp_client),
                                               .rx_buffer_size = RX_BYTES,
                                               .tx_packet_size = TX_BYTES};
-    limit_descriptors(ws->clients_max);
+    ws->protocols[1] = (struct lws_protocols){.name = LISTENER_PROTOCOL, .callback = listener_callback};
     lws_set_log_level(LLL_ERR | LLL_WARN, on_library_log);
     const struct lws_context_creation_info info = {
-        .iface = conf->dispatcher_listen,
-        .port = (int)conf->dispatcher_port,
+        .port = CONTEXT_PORT_NO_LISTEN_SERVER,
         .protocols = ws->protocols,
         .user = ws,
-        .options = LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_ALLOW_LISTEN_SHARE |
-                   LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
-                   (strchr(conf->dispatcher_listen, ':') == NULL ? LWS_SERVER_OPTION_DISABLE_IPV6 : 0),
+        .options = LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
         .retry_and_idle_policy = &ws->retry,
         .pt_serv_buf_size = SERVICE_BYTES,
         .max_http_header_data = HEADER_BYTES,
         .timeout_secs = HTTP_S,
         .keepalive_timeout = HTTP_S,
-        .server_string = ws->server_name,
         .gid = -1,
         .uid = -1,
     };
     ws->context = lws_create_context(&info);
-    if (ws->context == NULL)
+    if (ws->context != NULL)
+        ws->vhost = lws_create_vhost(ws->context, &info);
+    if (ws->vhost == NULL)
         return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "libwebsockets did not start; its own lines are above");
-    if (lws_create_vhost(ws->context, &info) == NULL)
-        return cmq_reason_set(
-            reason, CMQ_ERR_SYSTEM,
-            "cannot listen on %s port %llu: change dispatcher.listen or dispatcher.port, or end what "
-            "uses the port",
-            conf->dispatcher_listen, (unsigned long long)conf->dispatcher_port);
-    cmq_log(CMQ_LOG_INFO, CMQ_EV_LISTENING, "address=%s port=%llu", conf->dispatcher_listen,
-            (unsigned long long)conf->dispatcher_port);
     return CMQ_OK;
 }
 
-static void take_conf(struct dsp_ws *ws, const struct cmq_conf *conf)
+static enum cmq_err open_listener(struct dsp_ws *ws, const struct cmq_conf *conf, struct cmq_reason *reason)
 {
-    ws->reload = (struct dsp_reload){.write_timeout_ms = conf->dispatcher_write_timeout_ms,
-                                     .frame_bytes_max = conf->dispatcher_frame_bytes_max,
-                                     .frame_messages_max = (uint32_t)conf->dispatcher_frame_messages_max};
+    lws_sock_file_fd_type fd;
+    enum cmq_err err = dsp_sock_listen(conf->dispatcher_listen, (uint16_t)conf->dispatcher_port,
+                                       (uint32_t)(ws->silence_ns / CMQ_NS_PER_MS), &fd.filefd, reason);
+    if (err != CMQ_OK)
+        return err;
+    ws->listener =
+        lws_adopt_descriptor_vhost(ws->vhost, LWS_ADOPT_RAW_FILE_DESC, fd, LISTENER_PROTOCOL, NULL);
+    if (ws->listener == NULL) {
+        close(fd.filefd);
+        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "libwebsockets did not take the listening socket");
+    }
+    cmq_log(CMQ_LOG_INFO, CMQ_EV_LISTENING, "address=%s port=%llu", conf->dispatcher_listen,
+            (unsigned long long)conf->dispatcher_port);
+    return CMQ_OK;
 }
 
 static enum cmq_err start_threads(struct dsp_ws *ws, struct cmq_reason *reason)
@@ -217,31 +253,51 @@ static enum cmq_err start_threads(struct dsp_ws *ws, struct cmq_reason *reason)
     return err == CMQ_OK ? CMQ_OK : cmq_reason_set(reason, err, "cannot start a thread");
 }
 
-enum cmq_err dsp_ws_start(struct cmq_proc *proc, struct cmq_ring *ring, struct cmq_keyring *keyring,
-                          struct dsp_ws **ret_ws, struct cmq_reason *reason)
+/* The configuration as it is now; under lock once the delivery thread runs. */
+static void take_conf(struct dsp_ws *ws, const struct cmq_conf *conf)
+{
+    ws->settings = (struct dsp_settings){.write_timeout_ms = conf->dispatcher_write_timeout_ms,
+                                         .frame_bytes_max = conf->dispatcher_frame_bytes_max,
+                                         .frame_messages_max = (uint32_t)conf->dispatcher_frame_messages_max};
+}
+
+static struct dsp_ws *ws_new(struct cmq_proc *proc, struct cmq_ring *ring)
 {
     const struct cmq_conf *conf = &proc->conf;
     const struct dsp_limits limits = {.open_records_max = (uint32_t)conf->dispatcher_open_records_max,
                                       .open_bytes_max = conf->dispatcher_open_bytes_max};
+    const uint16_t ping_s = (uint16_t)conf->dispatcher_ping_s;
+    pthread_condattr_t attributes;
     struct dsp_ws *ws = calloc(1, sizeof(*ws));
     if (ws == NULL)
-        return cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
+        return NULL;
     ws->proc = proc;
     ws->ring = ring;
     ws->clients_max = (uint32_t)conf->dispatcher_clients_max;
     ws->receive_bytes_max = conf->dispatcher_receive_bytes_max;
-    ws->silence_ns = 2 * conf->dispatcher_ping_s * CMQ_NS_PER_S;
+    ws->silence_ns = 2 * ping_s * CMQ_NS_PER_S;
+    ws->retry =
+        (lws_retry_bo_t){.secs_since_valid_ping = ping_s, .secs_since_valid_hangup = (uint16_t)(2 * ping_s)};
     pthread_mutex_init(&ws->lock, NULL);
-    pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&ws->changed, &attributes);
     pthread_condattr_destroy(&attributes);
     dsp_group_init(&ws->group, ring, &ws->opener, &limits);
     take_conf(ws, conf);
+    dsp_sock_limit(ws->clients_max + FDS_SPARE); /* the library sizes its tables by it */
+    ws->spare_fd = dsp_sock_spare();
+    return ws;
+}
 
-    enum cmq_err err = dsp_frame_init(&ws->frame, LWS_PRE, conf->dispatcher_frame_bytes_max,
-                                      (uint32_t)conf->dispatcher_frame_messages_max);
+enum cmq_err dsp_ws_start(struct cmq_proc *proc, struct cmq_ring *ring, struct cmq_keyring *keyring,
+                          struct dsp_ws **ret_ws, struct cmq_reason *reason)
+{
+    struct dsp_ws *ws = ws_new(proc, ring);
+    if (ws == NULL)
+        return cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
+    enum cmq_err err =
+        dsp_frame_init(&ws->frame, LWS_PRE, ws->settings.frame_bytes_max, ws->settings.frame_messages_max);
     if (err == CMQ_OK)
         err = dsp_opener_init(&ws->opener, ring, keyring);
     if (err != CMQ_OK) {
@@ -249,7 +305,9 @@ enum cmq_err dsp_ws_start(struct cmq_proc *proc, struct cmq_ring *ring, struct c
         goto out;
     }
     take_settings(ws);
-    err = create_context(ws, conf, reason);
+    err = create_context(ws, reason);
+    if (err == CMQ_OK)
+        err = open_listener(ws, &proc->conf, reason);
     if (err == CMQ_OK)
         err = start_threads(ws, reason);
 out:
@@ -301,6 +359,8 @@ void dsp_ws_stop(struct dsp_ws *ws)
     dsp_group_fini(&ws->group);
     dsp_frame_fini(&ws->frame);
     dsp_opener_fini(&ws->opener);
+    if (ws->spare_fd >= 0)
+        close(ws->spare_fd);
     pthread_cond_destroy(&ws->changed);
     pthread_mutex_destroy(&ws->lock);
     free(ws);

@@ -1,6 +1,6 @@
 /*
- * dsp_ws_int: the state of the WebSocket server, shared by dsp_ws.c (library, threads, life) and dsp_client.c (delivery).
- * Ownership: one struct dsp_ws a process, on the heap; dsp_ws_start and dsp_ws_stop own it.
+ * dsp_ws_int: the state of the WebSocket server, shared by dsp_ws.c (library, threads, life) and dsp_client.c
+ * (delivery). Ownership: one struct dsp_ws a process, on the heap; dsp_ws_start and dsp_ws_stop own it.
  * Units: milliseconds, bytes, nanoseconds of CLOCK_MONOTONIC.
  * Errors: none.
  * Callers: the two files. Fields say which thread uses them.
@@ -44,8 +44,8 @@ struct dsp_ws {
     struct dsp_opener opener;
     struct dsp_group group;
     struct dsp_frame frame;
-    struct client_list idle;
-    struct client *clients;
+    struct dsp_client_list idle;
+    struct dsp_client *clients;
     uint32_t client_count;
     uint64_t write_timeout_ns;
     lws_sorted_usec_list_t sweep;

@@ -40,12 +40,14 @@ CMQ_MUST_USE enum cmq_err ing_http_start(const struct ing_http_setup *setup, str
                                          struct cmq_reason *reason);
 uint16_t ing_http_port(const struct ing_http *http);
 /* Housekeeping, about four times a second. */
-void ing_http_tick(struct ing_http *http);
+void ing_http_tick(struct ing_http *http, uint64_t now_ns);
 
 /* Takes no new connections; from now on every reply closes its connection. Call once. */
 void ing_http_quiesce(struct ing_http *http);
 /* Waits until no request is in hand or until_ns has passed; returns true if none is. */
 bool ing_http_wait_idle(struct ing_http *http, uint64_t until_ns);
+/* The same for connections. Those in use close with their next reply. */
+bool ing_http_wait_closed(struct ing_http *http, uint64_t until_ns);
 /* Call after ing_admit_stop: no request may be waiting for room. Closes what is open. NULL is fine. */
 void ing_http_stop(struct ing_http *http);
 

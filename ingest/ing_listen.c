@@ -40,7 +40,7 @@ static enum cmq_err refuse(const char *address, uint16_t port, int error, struct
     enum cmq_err err = CMQ_ERR_SYSTEM;
     const char *fix = "";
     if (error == EADDRINUSE) {
-        err = CMQ_ERR_AGAIN;
+        err = CMQ_ERR_EXISTS;
         fix = "; another program listens there: stop it, or set another ingest.port";
     } else if (error == EACCES) {
         err = CMQ_ERR_PERMISSION;

@@ -7,6 +7,11 @@
 #include "ingest/ing_http.h"
 
 enum { TICK_MS = 250 };
+/* A drain leaves kept connections that are in use so much time for one more request, whose reply closes them:
+ * fewer clients find their connection closed under a request. */
+enum { PARTING_MS = 200 };
+/* The last refusals are written within this. */
+enum { REFUSAL_MS = 500 };
 
 struct stage {
     struct cmq_proc *proc;
@@ -66,11 +71,12 @@ static void tick(void *self)
     struct cmq_reason reason = {.text = ""};
     enum cmq_err err = cmq_ring_tick(stage->ring, &reason);
     if (err != CMQ_OK) {
-        cmq_log(CMQ_LOG_ERROR, err == CMQ_ERR_LOST ? CMQ_EV_MEMBER_DEAD : CMQ_EV_RING_CORRUPT, "text=\"%s\"",
-                reason.text);
+        struct cmq_log_quoted_sentence quoted;
+        cmq_log(CMQ_LOG_ERROR, err == CMQ_ERR_LOST ? CMQ_EV_MEMBER_DEAD : CMQ_EV_RING_CORRUPT, "reason=%s",
+                cmq_log_sentence(&quoted, reason.text));
         cmq_proc_fail(stage->proc, err == CMQ_ERR_LOST ? CMQ_EXIT_TEMPORARY : CMQ_EXIT_INVARIANT);
     }
-    ing_http_tick(stage->http);
+    ing_http_tick(stage->http, cmq_clock_mono_ns());
 }
 
 static void reload(void *self)
@@ -87,24 +93,28 @@ static void stop_admission(struct stage *stage)
     stage->admit_stopped = true;
 }
 
-/* Looks for a second signal now and then; work in hand ends the wait at once. */
+/* Looks for a second signal now and then; the end of the work ends the wait at once. */
+static void finish_work(struct stage *stage, uint64_t deadline_ns)
+{
+    const uint64_t parting_ns = cmq_min_u64(deadline_ns, cmq_clock_mono_ns() + PARTING_MS * CMQ_NS_PER_MS);
+    uint64_t now_ns;
+    while ((now_ns = cmq_clock_mono_ns()) < deadline_ns && !cmq_proc_draining_cut(stage->proc)) {
+        const uint64_t look_ns = cmq_min_u64(deadline_ns, now_ns + 50 * CMQ_NS_PER_MS);
+        bool done = now_ns < parting_ns ? ing_http_wait_closed(stage->http, cmq_min_u64(look_ns, parting_ns))
+                                        : ing_http_wait_idle(stage->http, look_ns);
+        if (done || cmq_ring_tick(stage->ring, NULL) != CMQ_OK)
+            return;
+    }
+}
+
 static void drain(void *self, uint64_t deadline_ns)
 {
     struct stage *stage = self;
     ing_http_quiesce(stage->http);
-    for (;;) {
-        uint64_t now_ns = cmq_clock_mono_ns();
-        uint64_t until_ns = cmq_min_u64(deadline_ns, now_ns + 50 * CMQ_NS_PER_MS);
-        if (ing_http_wait_idle(stage->http, until_ns))
-            return;
-        if (now_ns >= deadline_ns || cmq_proc_draining_cut(stage->proc))
-            break;
-        if (cmq_ring_tick(stage->ring, NULL) != CMQ_OK)
-            break;
-    }
+    finish_work(stage, deadline_ns);
     /* What still waits for room gets its 503 before the sockets close. */
     stop_admission(stage);
-    (void)ing_http_wait_idle(stage->http, cmq_clock_mono_ns() + 500 * CMQ_NS_PER_MS);
+    (void)ing_http_wait_idle(stage->http, cmq_clock_mono_ns() + REFUSAL_MS * CMQ_NS_PER_MS);
 }
 
 static void stop(void *self)

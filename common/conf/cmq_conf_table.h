@@ -35,7 +35,7 @@
     U64(ingest, request_bytes_max, CMQ_MIB(16), 1024, CMQ_MIB(256), "bytes", START, "largest request body")                  \
     U64(ingest, message_bytes_max, CMQ_MIB(1), 1, CMQ_MIB(256), "bytes", START, "largest single message")                    \
     U64(ingest, request_messages_max, 1000000, 1, 10000000, "messages", START, "most messages in one request")               \
-    U64(ingest, arena_bytes, CMQ_MIB(132), 65536, CMQ_MIB(16384), "bytes", START, "shared memory for records on their way")  \
+    U64(ingest, arena_bytes, CMQ_MIB(132), 65536, CMQ_MIB(16383), "bytes", START, "shared memory for records on their way")  \
     U64(ingest, admission_wait_ms, 2000, 0, 60000, "ms", LIVE, "longest wait for space in a full ring before 503")           \
     U64(ingest, waiting_bytes_max, CMQ_MIB(64), 0, CMQ_MIB(16384), "bytes", LIVE, "requests waiting for space, in all")      \
     U64(ingest, connections_max, 4096, 1, 65000, "connections", START, "open HTTP connections of one instance")              \
@@ -44,7 +44,7 @@
                                                                                                                              \
     TEXT(encryptor, kek_file, "/etc/ciphermq/kek", 255, START, "key-encryption key, 32 bytes, mode 0400")                    \
     TEXT(encryptor, keyring_file, "/var/lib/ciphermq/keyring", 255, START, "wrapped data keys")                              \
-    U64(encryptor, arena_bytes, CMQ_MIB(256), 131072, CMQ_MIB(16384), "bytes", START, "shared memory for sealed records")    \
+    U64(encryptor, arena_bytes, CMQ_MIB(256), 131072, CMQ_MIB(16383), "bytes", START, "shared memory for sealed records")    \
                                                                                                                              \
     TEXT(dispatcher, listen, "127.0.0.1", 63, START, "address of the WebSocket port")                                        \
     U64(dispatcher, port, 8080, 1, 65535, "", START, "WebSocket port; instances share it")                                   \

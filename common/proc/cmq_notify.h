@@ -2,9 +2,8 @@
  * cmq_notify: tells the service manager what this process is doing (sd_notify(3) protocol).
  * Ownership: none; a socket lives for one call.
  * Units: none.
- * Errors: CMQ_ERR_NOT_FOUND: no manager asked ($NOTIFY_SOCKET is not set); CMQ_ERR_INVALID, CMQ_ERR_SYSTEM.
- * Nothing depends on the answer: readiness is also seen in the ring's member list. Callers: the main thread.
- * Does not block.
+ * Errors: CMQ_ERR_NOT_FOUND: $NOTIFY_SOCKET is not set; CMQ_ERR_INVALID, CMQ_ERR_SYSTEM. None matters.
+ * Callers: the main thread. Does not block.
  */
 #ifndef CMQ_NOTIFY_H
 #define CMQ_NOTIFY_H

@@ -1,5 +1,7 @@
 #include "common/shm/cmq_crash.h"
 
+#include "common/base/cmq_base.h"
+
 #ifdef CMQ_CRASH_POINTS
 
 #include <pthread.h>

@@ -500,21 +500,32 @@ cmq_err reserve(const walk &w, cmq_buf *messages)
     return CMQ_OK;
 }
 
-cmq_err parse(cmq_json_parser &parser, walk &w, cmq_buf *messages, name wanted, read_value *read,
-              const char *expected)
+/* What a document must have at its root. */
+struct root {
+    name wanted;
+    read_value *read;
+    const char *expected;
+};
+
+cmq_err read_document(walk &w, const root &root, cmq_buf *messages)
 {
-    cmq_err err = tokenize(parser, w);
-    if (err == CMQ_OK)
-        err = reserve(w, messages);
-    if (err != CMQ_OK)
-        return err;
     w.out = messages->data + messages->bytes;
-    err = read_object(w, wanted, read, expected);
+    cmq_err err = read_object(w, root.wanted, root.read, root.expected);
     if (err == CMQ_OK && w.next != w.count)
         err = malformed(w, w.next, "something follows the JSON object");
     if (err == CMQ_OK)
         messages->bytes = static_cast<size_t>(w.out - messages->data);
-    if (parser.stage1->capacity() > CAPACITY_KEEP_MAX)
+    return err;
+}
+
+cmq_err parse(cmq_json_parser &parser, walk &w, const root &root, cmq_buf *messages)
+{
+    cmq_err err = tokenize(parser, w);
+    if (err == CMQ_OK)
+        err = reserve(w, messages);
+    if (err == CMQ_OK)
+        err = read_document(w, root, messages);
+    if (parser.stage1 != nullptr && parser.stage1->capacity() > CAPACITY_KEEP_MAX)
         parser.stage1.reset();
     return err;
 }
@@ -553,18 +564,19 @@ enum cmq_err cmq_json_parse_single(struct cmq_json_parser *parser, struct cmq_sp
                                    const struct cmq_json_limits *limits, struct cmq_buf *messages,
                                    struct cmq_json_error *ret_error)
 {
+    static const root single = {CONTENT, read_content, "expected {\"content\": \"...\"} with a string"};
     walk w = begin_walk(false, body, limits, ret_error);
-    return parse(*parser, w, messages, CONTENT, read_content,
-                 "expected {\"content\": \"...\"} with a string");
+    return parse(*parser, w, single, messages);
 }
 
 enum cmq_err cmq_json_parse_batch(struct cmq_json_parser *parser, struct cmq_span body,
                                   const struct cmq_json_limits *limits, struct cmq_buf *messages,
                                   uint32_t *ret_count, struct cmq_json_error *ret_error)
 {
+    static const root batch = {MESSAGES, read_messages,
+                               "expected {\"messages\": [{\"content\": \"...\"}, ...]}"};
     walk w = begin_walk(true, body, limits, ret_error);
-    cmq_err err = parse(*parser, w, messages, MESSAGES, read_messages,
-                        "expected {\"messages\": [{\"content\": \"...\"}, ...]}");
+    cmq_err err = parse(*parser, w, batch, messages);
     if (err == CMQ_OK)
         *ret_count = w.messages;
     return err;

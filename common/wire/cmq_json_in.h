@@ -39,7 +39,8 @@ struct cmq_json_error {
 CMQ_MUST_USE enum cmq_err cmq_json_parser_new(size_t body_bytes_max, struct cmq_json_parser **ret_parser);
 void cmq_json_parser_free(struct cmq_json_parser *parser);
 
-/* Both need room for body.bytes more in *messages (CMQ_ERR_TOO_BIG otherwise); the messages never take more than that. */
+/* Both reserve body.bytes in *messages (CMQ_ERR_TOO_BIG if it may not grow that far) and never append more. */
+
 /* {"content":"..."}: appends one message. */
 CMQ_MUST_USE enum cmq_err cmq_json_parse_single(struct cmq_json_parser *parser, struct cmq_span body,
                                                 const struct cmq_json_limits *limits, struct cmq_buf *messages,

@@ -1,5 +1,5 @@
 /*
- * cmq_json_text: the parts of JSON text that need no tokenizer: escapes, numbers and words, UTF-8, and where text is bad.
+ * cmq_json_text: what JSON text needs besides tokens: escapes, numbers and words, UTF-8, and the place of a flaw.
  * Ownership: borrows.
  * Units: bytes.
  * Errors: told by the result; texts are static.

@@ -2,8 +2,8 @@
  * ctl: what the files of ciphermqctl share.
  * Ownership: struct ctl lives in main(); texts are argv's or literals.
  * Units: milliseconds.
- * Errors: commands return an exit code (sysexits.h) and have written one sentence to stderr that names the
- * fix. Callers: the only thread.
+ * Errors: commands return an exit code (sysexits.h); a sentence on stderr then names the fix.
+ * Callers: the only thread.
  */
 #ifndef CTL_H
 #define CTL_H
@@ -45,7 +45,6 @@ int ctl_scale(struct ctl *ctl);
 
 /* ---- the ring, seen by an observer ---- */
 
-struct cmq_ring_setup ctl_ring_setup(const struct cmq_conf *conf);
 CMQ_MUST_USE enum cmq_err ctl_ring_observe(const struct cmq_conf *conf, struct cmq_ring **ret_ring,
                                            struct cmq_reason *reason);
 /* The newest live member of that role and number; false: there is none. */

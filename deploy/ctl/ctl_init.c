@@ -6,6 +6,7 @@
 
 #include "common/base/cmq_base.h"
 #include "common/crypto/cmq_keyring.h"
+#include "common/proc/cmq_stage_ring.h"
 #include "ctl.h"
 
 /* Makes the missing directories above path with mode 0700. What exists is left as it is. */
@@ -65,7 +66,8 @@ int ctl_init(struct ctl *ctl)
     const struct cmq_keyring_paths keys = {.kek_file = conf->encryptor_kek_file,
                                            .delivery_kek_file = conf->dispatcher_kek_file,
                                            .keyring_file = conf->encryptor_keyring_file};
-    const struct cmq_ring_setup setup = ctl_ring_setup(conf);
+    struct cmq_ring_setup setup;
+    cmq_stage_ring_setup(conf, 0, 0, &setup);
     enum cmq_err err = make_directories(conf, &reason);
     if (err == CMQ_OK)
         err = cmq_keyring_create(&keys, &reason);
@@ -86,7 +88,8 @@ int ctl_init(struct ctl *ctl)
 int ctl_destroy(struct ctl *ctl)
 {
     struct cmq_reason reason = {{0}};
-    const struct cmq_ring_setup setup = ctl_ring_setup(&ctl->conf);
+    struct cmq_ring_setup setup;
+    cmq_stage_ring_setup(&ctl->conf, 0, 0, &setup);
     enum cmq_err err = cmq_ring_destroy(&setup, &reason);
     if (err != CMQ_OK)
         return ctl_fail_err(err, &reason);

@@ -1,24 +1,13 @@
 #include "ctl.h"
 
 #include "common/base/cmq_base.h"
-
-struct cmq_ring_setup ctl_ring_setup(const struct cmq_conf *conf)
-{
-    return (struct cmq_ring_setup){.instance = conf->common_instance,
-                                   .run_dir = conf->common_run_dir,
-                                   .slots = (uint32_t)conf->ring_slots,
-                                   .first_seq = 0,
-                                   .record_bytes_max = cmq_conf_record_bytes_max(conf),
-                                   .lease_ms = (uint32_t)conf->ring_lease_ms,
-                                   .stall_ms = (uint32_t)conf->ring_stall_ms,
-                                   .spin_us = (uint32_t)conf->ring_spin_us,
-                                   .wait_ms = (uint32_t)conf->ring_wait_ms};
-}
+#include "common/proc/cmq_stage_ring.h"
 
 enum cmq_err ctl_ring_observe(const struct cmq_conf *conf, struct cmq_ring **ret_ring,
                               struct cmq_reason *reason)
 {
-    const struct cmq_ring_setup setup = ctl_ring_setup(conf);
+    struct cmq_ring_setup setup;
+    cmq_stage_ring_setup(conf, 0, 0, &setup);
     enum cmq_err err = cmq_ring_attach(&setup, CMQ_ROLE_OBSERVER, ret_ring, reason);
     if (err == CMQ_ERR_AGAIN)
         return cmq_reason_set(reason, CMQ_ERR_AGAIN, "broker \"%s\" has no ring yet; run `ciphermqctl init`",

@@ -81,14 +81,16 @@ static const char *uptime_text(char text[24], uint64_t seconds)
     return text;
 }
 
+/* Counts since the ring was made; JSON has the sequence numbers themselves. */
 static void print_text(const struct cmq_conf *conf, const struct view *view)
 {
     const struct cmq_ring_state *ring = &view->ring;
     (void)printf(
-        "broker %s  ring %u slots, %.1f %% full%s  published %llu  committed %llu  delivered %llu\n\n",
+        "broker %s  ring %u slots, %.1f %% full%s  records: %llu published, %llu sealed, %llu delivered\n\n",
         conf->common_instance, ring->slots, fill_percent(ring), ring->draining ? ", draining" : "",
-        (unsigned long long)ring->published, (unsigned long long)ring->committed,
-        (unsigned long long)ring->gate);
+        (unsigned long long)(ring->published - ring->first_seq),
+        (unsigned long long)(ring->committed - ring->first_seq),
+        (unsigned long long)(ring->gate - ring->first_seq));
     (void)printf("%-10s %3s %8s %9s %12s %14s %16s %10s %8s %8s %7s\n", "STAGE", "N", "PID", "UP", "RECORDS",
                  "MESSAGES", "BYTES", "WAITS", "LATE", "LAG", "NS/MSG");
     for (size_t i = 0; i < view->count; i++) {
@@ -107,7 +109,7 @@ static void print_text(const struct cmq_conf *conf, const struct view *view)
     }
     for (size_t i = 0; i < CMQ_COUNT_OF(stages); i++) {
         if (live_count(view, stages[i]) == 0)
-            (void)printf("\nno %s runs; start one: ciphermqctl scale %s 1\n", ctl_role_name(stages[i]),
+            (void)printf("no %s runs; start one: ciphermqctl scale %s 1\n", ctl_role_name(stages[i]),
                          ctl_role_name(stages[i]));
     }
 }

@@ -53,7 +53,7 @@ enum cmq_err ctl_super_runs(const struct ctl_super *super, const char *stage, un
     if (err != CMQ_OK)
         return err;
     if (status != STATUS_RUNS && status != STATUS_DOES_NOT_RUN)
-        return cmq_reason_set(reason, CMQ_ERR_NOT_FOUND,
+        return cmq_reason_set(reason, CMQ_ERR_SYSTEM,
                               "%s %s %s ended with %d: %s; is the supervisor running?", super_program(super),
                               word, name.text, status, output.text);
     *ret_runs = status == STATUS_RUNS;

@@ -1,9 +1,9 @@
 /*
- * ctl_super: the supervisor that runs the stages, supervisord or systemd, through its own command-line
- * program. Ownership: struct ctl_super borrows its texts. Units: instances 0..CTL_INSTANCES_MAX - 1, as the
- * supervisor's configuration declares them. Errors: CMQ_ERR_NOT_FOUND (no supervisor is named or answers),
- * CMQ_ERR_SYSTEM (it refused; the reason has its words). Callers: the only thread. Calls block until the
- * supervisor's program has ended.
+ * ctl_super: the supervisor that runs the stages, supervisord or systemd, by its own command-line program.
+ * Ownership: struct ctl_super borrows its texts.
+ * Units: instances 0..CTL_INSTANCES_MAX - 1, as the supervisor's configuration declares them.
+ * Errors: CMQ_ERR_NOT_FOUND: none is named; CMQ_ERR_SYSTEM: it is not there or refused, in its words.
+ * Callers: the only thread. Calls block until the supervisor's program has ended.
  */
 #ifndef CTL_SUPER_H
 #define CTL_SUPER_H

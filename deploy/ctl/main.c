@@ -176,8 +176,9 @@ static const struct command *parse_arguments(int argc, char **argv, struct ctl *
     static char own_name[64];
     size_t bytes = (size_t)snprintf(doc, sizeof doc, "Look after a CipherMQ broker.\vCommands:\n");
     for (size_t i = 0; i < CMQ_COUNT_OF(commands); i++)
-        bytes += (size_t)snprintf(doc + bytes, sizeof doc - bytes, "  %s %s\n    %s\n", commands[i].name,
-                                  commands[i].words, commands[i].about);
+        bytes +=
+            (size_t)snprintf(doc + bytes, sizeof doc - bytes, "  %s%s%s: %s\n", commands[i].name,
+                             commands[i].word_count == 0 ? "" : " ", commands[i].words, commands[i].about);
     cmq_assert(bytes < sizeof doc);
     (void)snprintf(doc + bytes, sizeof doc - bytes, "`ciphermqctl COMMAND --help` says more.");
     const struct argp front_argp = {plain_options, parse_front, "COMMAND [ARGUMENT...]", doc, NULL,
@@ -204,7 +205,8 @@ static const struct command *parse_arguments(int argc, char **argv, struct ctl *
         return NULL;
     }
     if (ctl->word_count != command->word_count) {
-        (void)ctl_fail(CMQ_EXIT_USAGE, "usage: ciphermqctl %s %s", name, command->words);
+        (void)ctl_fail(CMQ_EXIT_USAGE, "usage: ciphermqctl %s%s%s", name, command->word_count == 0 ? "" : " ",
+                       command->words);
         return NULL;
     }
     return command;

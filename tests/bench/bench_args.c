@@ -25,41 +25,43 @@ const char *bench_mode_name(enum bench_mode mode)
     return mode_names[mode];
 }
 
+static const char help_text[] =
+    "usage: cmq-bench MODE [option...]\n"
+    "\n"
+    "Publishes over HTTP, consumes over WebSocket, checks that every message came exactly once and in\n"
+    "order, and only then prints rates. One POST is in flight per connection.\n"
+    "\n"
+    "modes\n"
+    "  reference   100,000 messages, 5 POSTs of 20,000 at a time: the original script's load\n"
+    "  sustained   10,000,000 messages, POSTs of 20,000, 4 connections\n"
+    "  batch       5,000,000 messages, POSTs of 100, 4 connections\n"
+    "  single      500,000 messages, a POST each, 16 connections\n"
+    "  latency     single messages at a given rate on 1 connection: POST sent to frame received\n"
+    "  idle        CPU and memory of the stages while nothing happens (needs --config)\n"
+    "  all         all of these; prints the tables of the README\n"
+    "\n"
+    "options\n"
+    "  --config FILE      the broker's configuration: ports, and the ring for figures per stage\n"
+    "  --host H --port N  HTTP side (127.0.0.1:3000, or from the configuration)\n"
+    "  --ws-host H --ws-port N\n"
+    "                     WebSocket side (127.0.0.1:8080, or from the configuration)\n"
+    "  --connections N    publisher connections\n"
+    "  --messages N       messages in all\n"
+    "  --size N           messages a POST (sustained, batch)\n"
+    "  --rate N           messages a second (latency, 1000)\n"
+    "  --seconds N        how long (latency, idle: 10)\n"
+    "  --repeat N         measure N times, show the median (not latency, idle)\n"
+    "  --timeout S        longest time of one measurement (120)\n"
+    "  --json FILE        results as JSON; - is standard output, the text then goes to standard error\n"
+    "  --csv FILE         a row a message as the original script, and FILE's stem with _summary.csv\n"
+    "  --commit TEXT      what to print as the commit\n"
+    "  --help\n"
+    "\n"
+    "exit status: 0 good, 1 check failed or timed out, 64 usage, 69 broker not reachable\n";
+
 void bench_args_help(FILE *out)
 {
-    fputs("usage: cmq-bench MODE [option...]\n"
-          "\n"
-          "Publishes over HTTP, consumes over WebSocket, checks that every message came exactly once and in\n"
-          "order, and only then prints rates. One POST is in flight per connection.\n"
-          "\n"
-          "modes\n"
-          "  reference   100,000 messages, 5 POSTs of 20,000 at a time: the original script's load\n"
-          "  sustained   10,000,000 messages, POSTs of 20,000, 4 connections\n"
-          "  batch       5,000,000 messages, POSTs of 100, 4 connections\n"
-          "  single      500,000 messages, a POST each, 16 connections\n"
-          "  latency     single messages at a given rate on 1 connection: POST sent to frame received\n"
-          "  idle        CPU and memory of the stages while nothing happens (needs --config)\n"
-          "  all         all of these; prints the tables of the README\n"
-          "\n"
-          "options\n"
-          "  --config FILE      the broker's configuration: ports, and the ring for figures per stage\n"
-          "  --host H --port N  HTTP side (127.0.0.1:3000, or from the configuration)\n"
-          "  --ws-host H --ws-port N\n"
-          "                     WebSocket side (127.0.0.1:8080, or from the configuration)\n"
-          "  --connections N    publisher connections\n"
-          "  --messages N       messages in all\n"
-          "  --size N           messages a POST (sustained, batch)\n"
-          "  --rate N           messages a second (latency, 1000)\n"
-          "  --seconds N        how long (latency, idle: 10)\n"
-          "  --repeat N         measure N times, show the median (not latency, idle)\n"
-          "  --timeout S        longest time of one measurement (120)\n"
-          "  --json FILE        results as JSON; - is standard output, the text then goes to standard error\n"
-          "  --csv FILE         a row a message as the original script, and FILE's stem with _summary.csv\n"
-          "  --commit TEXT      what to print as the commit\n"
-          "  --help\n"
-          "\n"
-          "exit status: 0 good, 1 check failed or timed out, 64 usage, 69 broker not reachable\n",
-          out);
+    fputs(help_text, out);
 }
 
 enum {

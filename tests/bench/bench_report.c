@@ -42,10 +42,16 @@ static double per_message(uint64_t ns, const struct bench_result *result)
     return (double)ns / (double)result->plan.messages;
 }
 
-static double kernel_share(const struct bench_use *use)
+/* The kernel's part of the CPU time comes in ticks of 10 ms: below this many it says nothing. */
+enum { TICKS_MIN = 20 };
+
+static bool kernel_share(const struct bench_use *use, double *ret_percent)
 {
     uint64_t ticks = use->user_ticks + use->system_ticks;
-    return ticks == 0 ? 0 : 100.0 * (double)use->system_ticks / (double)ticks;
+    if (ticks < TICKS_MIN)
+        return false;
+    *ret_percent = 100.0 * (double)use->system_ticks / (double)ticks;
+    return true;
 }
 
 /* ---- text ---- */
@@ -81,10 +87,15 @@ static void counters_text(FILE *out, unsigned stage, const struct bench_use *use
 static void cpu_text(FILE *out, const struct bench_target *target, const struct bench_result *result)
 {
     fprintf(out, "cpu       : ns a message:");
-    for (unsigned s = 0; s < BENCH_STAGE_COUNT; s++)
-        if (result->use[s].processes > 0)
-            fprintf(out, " %s %.1f (kernel %.0f %%),", bench_stage_name(s),
-                    per_message(result->use[s].cpu_ns, result), kernel_share(&result->use[s]));
+    for (unsigned s = 0; s < BENCH_STAGE_COUNT; s++) {
+        double percent;
+        if (result->use[s].processes == 0)
+            continue;
+        fprintf(out, " %s %.1f", bench_stage_name(s), per_message(result->use[s].cpu_ns, result));
+        if (kernel_share(&result->use[s], &percent))
+            fprintf(out, " (kernel %.0f %%)", percent);
+        fputc(',', out);
+    }
     fprintf(out, " publishers %.1f, consumer %.1f\n", per_message(result->load.cpu_ns, result),
             per_message(result->consume.cpu_ns, result));
     if (target->no_stages[0] != '\0') {
@@ -166,7 +177,9 @@ static void use_json(struct bench_json *json, const struct bench_use use[BENCH_S
         bench_json_u64(json, "processes", use[s].processes);
         bench_json_u64(json, "changed", use[s].changed);
         bench_json_u64(json, "cpu_ns", use[s].cpu_ns);
-        bench_json_f64(json, "kernel_percent", kernel_share(&use[s]));
+        double percent;
+        if (kernel_share(&use[s], &percent))
+            bench_json_f64(json, "kernel_percent", percent);
         if (messages > 0)
             bench_json_f64(json, "cpu_ns_per_message", (double)use[s].cpu_ns / (double)messages);
         bench_json_u64(json, "own_kib_max", use[s].own_kib_max);

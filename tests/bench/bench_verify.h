@@ -21,12 +21,11 @@
 
 #define BENCH_CONNECTIONS_MAX 1024u
 
-/* One POST. The publisher writes the first three before it sends; sent_ns last, by release. */
+/* One POST. The publisher writes it before it sends; sent_ns last, by release. */
 struct bench_batch {
     _Atomic uint64_t sent_ns; /* 0: not sent yet */
     _Atomic uint16_t connection;
     _Atomic uint8_t retried; /* sent again although the first try may have been accepted */
-    uint8_t begun;           /* consumer thread only */
 };
 
 struct bench_verify {
@@ -39,8 +38,8 @@ struct bench_verify {
     uint64_t unique;                 /* messages that came at least once */
     uint64_t duplicates;             /* came again */
     uint64_t duplicates_after_retry; /* came again, of a POST that was sent again: allowed */
-    uint64_t out_of_order; /* places where the order is broken, not messages */
-    uint64_t foreign; /* content that nobody sent, or not yet */
+    uint64_t out_of_order;           /* places where the order is broken, not messages */
+    uint64_t foreign;                /* content that nobody sent, or not yet */
 
     uint64_t current_batch; /* of the message before; batch_count: none */
     uint64_t next;          /* number behind the highest one seen of current_batch */

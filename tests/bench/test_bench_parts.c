@@ -280,9 +280,13 @@ static void verify_counts_each_fault_once(void **state)
     bench_verify_add(verify, 0, 1, 2);
     bench_verify_add(verify, 1001, 1, 2);
     assert_int_equal(verify->foreign, 2);
-    bench_verify_add(verify, 51, 10, 2);
-    bench_verify_add(verify, 41, 10, 2); /* same connection, sent before */
+    bench_verify_add(verify, 61, 5, 2);
+    atomic_store_explicit(&verify->batches[7].connection, 1, memory_order_relaxed); /* one thread */
+    bench_verify_add(verify, 71, 10, 2);
+    bench_verify_add(verify, 66, 5, 2); /* another connection's batch came into this one */
     assert_int_equal(verify->out_of_order, 2);
+    bench_verify_add(verify, 41, 10, 2); /* same connection, sent before */
+    assert_int_equal(verify->out_of_order, 3);
     bench_verify_free(verify);
 }
 

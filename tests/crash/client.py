@@ -22,6 +22,7 @@ from wsclient import WsClient, WsClosed, WsError  # noqa: E402
 
 ANSWER_S = 10.0
 RECONNECT_S = 0.002
+REQUESTS_MAX = 50       # on one connection: so that all instances behind the port get some
 BATCH_MAX = 12
 
 
@@ -77,6 +78,8 @@ class Publisher:
             first, self.next = self.next, self.next + count
             while not self._deliver_once(first, count) and not self.stop.now:
                 pass
+            if self.random.randrange(REQUESTS_MAX) == 0:
+                self._drop()
 
     def _deliver_once(self, first, count):
         """One try; True when the messages need no other try."""
@@ -178,17 +181,18 @@ class Consumer:
 
     def _session(self, client, session):
         """Reads to the end of the stream. To leave in order it asks for the close and goes on reading."""
-        asked = False
+        deadline = None
         try:
             while True:
                 for content in client.messages():
                     self._frame(content, session)
-                if (self.stop.now or self.stop.leave) and not asked:
+                if (self.stop.now or self.stop.leave) and deadline is None:
                     client.ask_close()
-                    asked = True
-                if self.stop.wait(ANSWER_S if asked else None, client.fileno()):
+                    deadline = time.monotonic() + ANSWER_S
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if self.stop.wait(left, client.fileno()):
                     client.read()
-                elif asked and not self.stop.now:
+                elif left == 0.0:
                     raise RuntimeError("the close frame was not answered")
         except (OSError, WsClosed):
             client.end()

@@ -69,9 +69,9 @@ dispatcher_clients="sum(one['counters']['clients'] for one in alive if one['stag
 
 # ---- a busy port is named, with the key to change, and nothing stays behind
 /usr/bin/python3 -c "
-import socket, sys
-sock = socket.socket(); sock.bind(('127.0.0.1', $BUSY_PORT)); sock.listen(); print('up', flush=True); sys.stdin.read()" \
-    < <(exec sleep 1000) >"$work/busy" &
+import signal, socket
+sock = socket.socket(); sock.bind(('127.0.0.1', $BUSY_PORT)); sock.listen(); print('up', flush=True); signal.pause()" \
+    >"$work/busy" &
 children+=($!)
 until grep -q up "$work/busy"; do sleep 0.02; done
 if out=$(CIPHERMQ_HTTP_PORT=$BUSY_PORT "$root/deploy/up" 2>&1); then fail "up with a busy port: $out"; fi
@@ -153,7 +153,7 @@ ok "a wrong configuration is refused"
 # ---- exit code 78 is not restarted; up starts the stage again when the file is good
 cp "$work/bad.conf" "$CIPHERMQ_HOME/ciphermq.conf"
 kill -9 "$(super pid ingest:ingest-0)"
-exited() { super status ingest:ingest-0 | grep -q EXITED; }
+exited() { grep -q EXITED < <(super status ingest:ingest-0); }
 eventually "a stage that refuses its configuration stays down" exited
 cp "$work/good.conf" "$CIPHERMQ_HOME/ciphermq.conf"
 out=$("$root/deploy/up" 2>&1) || fail "up after exit 78: $out"

@@ -19,8 +19,7 @@ void keyring_dir_begin(struct keyring_dir *dir)
     (void)snprintf(dir->keyring, sizeof dir->keyring, "%s/keyring", dir->path);
     dir->encryptor = (struct cmq_keyring_paths){
         .kek_file = dir->kek, .delivery_kek_file = dir->delivery_kek, .keyring_file = dir->keyring};
-    dir->delivery =
-        (struct cmq_keyring_paths){.kek_file = dir->delivery_kek, .keyring_file = dir->keyring};
+    dir->delivery = (struct cmq_keyring_paths){.kek_file = dir->delivery_kek, .keyring_file = dir->keyring};
 }
 
 void keyring_dir_end(struct keyring_dir *dir)

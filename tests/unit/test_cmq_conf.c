@@ -161,6 +161,7 @@ static void conf_numbers_of_any_other_form_are_refused(void **state)
                                "1k",
                                "1ms",
                                "18446744073709551616",
+                               "18446744073709551620",
                                "99999999999999999999999",
                                "18014398509481984K",
                                "17G",

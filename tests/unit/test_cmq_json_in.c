@@ -328,7 +328,7 @@ static void bad_batches_name_the_message(void **state)
         BAD("{\"messages\":[{\"content\":\"a\"}],\"x\":01}", 34, NO_INDEX, "not a JSON value"),
         BAD("{\"messages\":[{\"content\":\"a\"", 27, 0, "ends too early"),
         BAD("{\"messages\":[{\"content\":\"a\"},\"\xff\"]}", 30, 1, "UTF-8"),
-        BAD("{\"x\":{\"messages\":[{\"content\":\"\xff\"}]}}", 31, NO_INDEX, "UTF-8"),
+        BAD("{\"x\":{\"messages\":[{\"content\":\"\xff\"}]}}", 30, NO_INDEX, "UTF-8"),
         BAD("{\"messages\":[{\"content\":\"a\"x}]}", 27, 0, "','"),
         BAD("{\"messages\":[{\"content\"x:\"a\"}]}", 23, 0, "':'"),
     };

@@ -1,6 +1,6 @@
 /*
- * Unit tests of cmq_seal. Vectors: C2SP XAES-256-GCM (c2sp.org/XAES-256-GCM, "Test vectors" and "Accumulated randomized
- * tests"; the Go implementation filippo.io/xaes256gcm has the same ones).
+ * Unit tests of cmq_seal. Vectors: C2SP XAES-256-GCM (c2sp.org/XAES-256-GCM, "Test vectors" and "Accumulated
+ * randomized tests"; the Go implementation filippo.io/xaes256gcm has the same ones).
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -47,8 +47,8 @@ static void check_vector(uint8_t key_byte, const char *aad, const uint8_t expect
     uint8_t key[CMQ_SEAL_KEY_BYTES], sealed[28], plain[12];
     const struct cmq_span aad_span = cmq_span_make(aad, strlen(aad));
     memset(key, key_byte, sizeof key);
-    assert_int_equal(
-        cmq_seal(sealer, key, letters, aad_span, cmq_span_make("XAES-256-GCM", 12), sealed), CMQ_OK);
+    assert_int_equal(cmq_seal(sealer, key, letters, aad_span, cmq_span_make("XAES-256-GCM", 12), sealed),
+                     CMQ_OK);
     assert_memory_equal(sealed, expected, sizeof sealed);
     assert_int_equal(cmq_open(sealer, key, letters, aad_span, cmq_span_make(sealed, sizeof sealed), plain),
                      CMQ_OK);
@@ -69,8 +69,9 @@ static void seal_gives_the_published_vectors_of_xaes_256_gcm(void **state)
     check_vector(0x01, "", top_bit_clear); /* the key before last: nothing of the last one may stick */
 }
 
-/* key[32], nonce[24], plaintext<0..255>, aad<0..255> (one length byte each) are read ROUNDS times from SHAKE-128 of
- * nothing; the ciphertexts with their tags go into another SHAKE-128, whose first 32 bytes are known. */
+/* key[32], nonce[24], plaintext<0..255>, aad<0..255> (one length byte each) are read ROUNDS times from
+ * SHAKE-128 of nothing; the ciphertexts with their tags go into another SHAKE-128, whose first 32 bytes are
+ * known. */
 static void seal_gives_the_published_hash_over_10000_random_units(void **state)
 {
     (void)state;
@@ -105,7 +106,8 @@ static void seal_gives_the_published_hash_over_10000_random_units(void **state)
 }
 
 /* The same construction from other parts of OpenSSL: CMAC, and AES-256-GCM in one piece. */
-static void reference_seal(const uint8_t *key, const uint8_t *nonce, const uint8_t *src, int bytes, uint8_t *dst)
+static void reference_seal(const uint8_t *key, const uint8_t *nonce, const uint8_t *src, int bytes,
+                           uint8_t *dst)
 {
     char cipher[] = "AES-256-CBC";
     const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_CIPHER, cipher, 0),
@@ -136,7 +138,8 @@ static void seal_of_a_unit_larger_than_one_piece_is_one_gcm_message(void **state
 {
     (void)state;
     uint8_t key[CMQ_SEAL_KEY_BYTES], nonce[CMQ_SEAL_NONCE_BYTES];
-    uint8_t *plain = malloc(LARGE_BYTES), *sealed = malloc(LARGE_BYTES + 16), *expected = malloc(LARGE_BYTES + 16);
+    uint8_t *plain = malloc(LARGE_BYTES), *sealed = malloc(LARGE_BYTES + 16),
+            *expected = malloc(LARGE_BYTES + 16);
     assert_true(plain != NULL && sealed != NULL && expected != NULL);
     memset(key, 0x42, sizeof key);
     memset(nonce, 0x17, sizeof nonce);
@@ -144,7 +147,8 @@ static void seal_of_a_unit_larger_than_one_piece_is_one_gcm_message(void **state
         plain[i] = (uint8_t)(i * 7 + (i >> 16));
     reference_seal(key, nonce, plain, LARGE_BYTES, expected);
     assert_int_equal(
-        cmq_seal(sealer, key, nonce, cmq_span_make(NULL, 0), cmq_span_make(plain, LARGE_BYTES), sealed), CMQ_OK);
+        cmq_seal(sealer, key, nonce, cmq_span_make(NULL, 0), cmq_span_make(plain, LARGE_BYTES), sealed),
+        CMQ_OK);
     assert_true(memcmp(sealed, expected, LARGE_BYTES + 16) == 0);
     memset(expected, 0, LARGE_BYTES);
     assert_int_equal(cmq_open(sealer, key, nonce, cmq_span_make(NULL, 0),
@@ -182,7 +186,8 @@ static void open_refuses_every_single_bit_changed_and_leaves_nothing(void **stat
     memset(nonce, 0xb2, sizeof nonce);
     memset(aad, 0xc3, sizeof aad);
     memset(plain, 0xd4, sizeof plain);
-    assert_int_equal(cmq_seal(sealer, key, nonce, aad_span, cmq_span_make(plain, sizeof plain), sealed), CMQ_OK);
+    assert_int_equal(cmq_seal(sealer, key, nonce, aad_span, cmq_span_make(plain, sizeof plain), sealed),
+                     CMQ_OK);
     for (int f = 0; f < FIELDS; f++) {
         for (size_t bit = 0; bit < bytes[f] * 8; bit++) {
             field[f][bit / 8] ^= (uint8_t)(1u << bit % 8);
@@ -203,7 +208,8 @@ static void open_refuses_what_is_cut_or_moved_between_text_and_aad(void **state)
     const struct cmq_span aad = cmq_span_make("head", 4);
     assert_int_equal(cmq_seal(sealer, key, letters, aad, cmq_span_make("12345678", 8), sealed), CMQ_OK);
     for (size_t bytes = 0; bytes < sizeof sealed; bytes++)
-        assert_int_equal(cmq_open(sealer, key, letters, aad, cmq_span_make(sealed, bytes), plain), CMQ_ERR_AUTH);
+        assert_int_equal(cmq_open(sealer, key, letters, aad, cmq_span_make(sealed, bytes), plain),
+                         CMQ_ERR_AUTH);
     assert_int_equal(
         cmq_open(sealer, key, letters, cmq_span_make("hea", 3), cmq_span_make(sealed, sizeof sealed), plain),
         CMQ_ERR_AUTH);

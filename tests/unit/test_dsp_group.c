@@ -66,7 +66,7 @@ void dsp_record_fini(struct dsp_record *record)
 /* ---- a ring, a group and its clients, and who got what ---- */
 
 struct receiver {
-    struct dsp_client share;
+    struct dsp_consumer share;
     struct cmq_span frame; /* sent, not taken */
     bool joined;
 };

@@ -89,8 +89,10 @@ static struct cmq_sealed_head head_of(uint64_t seq, uint32_t unit_count)
     return head;
 }
 
-/* `count` messages of three letters. */
-static void add_unit(const struct cmq_sealed_head *head, const char *topic, uint32_t count, char letter)
+/* `count` messages of three letters, sealed as the encryptor would, but saying what `claimed` and `suite`
+ * say. */
+static void add_claiming(const struct cmq_sealed_head *head, const char *topic, uint32_t count, char letter,
+                         uint32_t claimed, uint32_t suite)
 {
     struct cmq_reason reason = {0};
     const struct cmq_data_key *key = NULL;
@@ -102,8 +104,8 @@ static void add_unit(const struct cmq_sealed_head *head, const char *topic, uint
         bytes += 3;
     }
     struct cmq_sealed_unit unit = {.topic_bytes = (uint8_t)strlen(topic),
-                                   .count = count,
-                                   .suite = CMQ_SUITE_XAES_256_GCM,
+                                   .count = claimed,
+                                   .suite = suite,
                                    .sealed = {.bytes = bytes + CMQ_TAG_BYTES}};
     memcpy(unit.topic, topic, unit.topic_bytes);
     assert_int_equal(cmq_keyring_seal_key(sealing, cmq_span_make(topic, strlen(topic)), &key, &reason),
@@ -116,6 +118,11 @@ static void add_unit(const struct cmq_sealed_head *head, const char *topic, uint
                               cmq_span_make(plain, bytes), batch + batch_bytes),
                      CMQ_OK);
     batch_bytes += unit.sealed.bytes;
+}
+
+static void add_unit(const struct cmq_sealed_head *head, const char *topic, uint32_t count, char letter)
+{
+    add_claiming(head, topic, count, letter, count, CMQ_SUITE_XAES_256_GCM);
 }
 
 static enum cmq_err open_batch(uint32_t messages)
@@ -254,17 +261,42 @@ static void count_that_the_bytes_cannot_hold_is_refused(void **state)
 {
     (void)state;
     struct cmq_sealed_head head = head_of(SEQ, 1);
-    struct cmq_sealed_unit unit = {.topic_bytes = 7,
-                                   .count = 1000000,
-                                   .suite = CMQ_SUITE_XAES_256_GCM,
-                                   .sealed = {.bytes = CMQ_TAG_BYTES + 4}};
-    (void)head;
-    memcpy(unit.topic, "default", 7);
-    batch_bytes += cmq_sealed_encode_unit(batch + batch_bytes, &unit);
-    memset(batch + batch_bytes, 0, unit.sealed.bytes);
-    batch_bytes += unit.sealed.bytes;
-    assert_int_equal(open_batch(1), CMQ_OK);
+    add_claiming(&head, "default", 2, 'a', 1000000, CMQ_SUITE_XAES_256_GCM);
+    assert_int_equal(open_batch(1000000), CMQ_OK);
     assert_int_equal(record.segment_count, 0);
+    assert_int_equal(counter(CMQ_COUNT_UNDELIVERABLE), 1000000);
+}
+
+static void unknown_suite_is_refused(void **state)
+{
+    (void)state;
+    struct cmq_sealed_head head = head_of(SEQ, 1);
+    add_claiming(&head, "default", 2, 'a', 2, CMQ_SUITE_XAES_256_GCM + 1);
+    assert_int_equal(open_batch(2), CMQ_OK);
+    assert_int_equal(record.segment_count, 0);
+    assert_int_equal(counter(CMQ_COUNT_UNDELIVERABLE), 2);
+}
+
+/* Progress is noted in 28 bits of the ring's word, the last value of which means done. */
+static void counts_that_progress_cannot_express_are_refused(void **state)
+{
+    (void)state;
+    struct cmq_sealed_head head = head_of(SEQ, 2);
+    add_claiming(&head, "orders", 1, 'o', CMQ_PROGRESS_DONE - 1, CMQ_SUITE_XAES_256_GCM);
+    add_claiming(&head, "orders", 1, 'o', 1, CMQ_SUITE_XAES_256_GCM);
+    assert_int_equal(open_batch(2), CMQ_OK);
+    assert_true(record.message_count < CMQ_PROGRESS_DONE);
+}
+
+static void bytes_behind_the_last_unit_are_noticed(void **state)
+{
+    (void)state;
+    struct cmq_sealed_head head = head_of(SEQ, 1);
+    add_unit(&head, "default", 2, 'a');
+    batch_bytes += 5;
+    assert_int_equal(open_batch(7), CMQ_OK);
+    assert_segment(0, 0, 2, 'a');
+    assert_int_equal(counter(CMQ_COUNT_UNDELIVERABLE), 5);
 }
 
 static void key_made_after_start_is_found_by_reading_the_file_again(void **state)
@@ -319,6 +351,9 @@ int main(void)
         TEST(head_that_claims_another_seq_than_was_sealed_is_refused),
         TEST(damaged_batches_deliver_nothing_that_was_not_sealed),
         TEST(count_that_the_bytes_cannot_hold_is_refused),
+        TEST(unknown_suite_is_refused),
+        TEST(counts_that_progress_cannot_express_are_refused),
+        TEST(bytes_behind_the_last_unit_are_noticed),
         TEST(key_made_after_start_is_found_by_reading_the_file_again),
         TEST(buffer_is_kept_for_the_next_record_up_to_a_size),
         /* last: it makes a key for `default` that takes precedence from then on */

@@ -15,6 +15,7 @@
 #include "common/base/cmq_clock.h"
 #include "common/wire/cmq_batch.h"
 #include "ingest/ing_http.h"
+#include "ingest/ing_listen.h"
 #include "tests/support/fake_ring.h"
 
 enum { REQUEST_BYTES_MAX = 1 << 20, MESSAGE_BYTES_MAX = 1000, WAITING_BYTES_MAX = 1 << 16, LONG_MS = 60000 };
@@ -678,8 +679,29 @@ static void a_client_that_goes_away_within_its_body_leaves_nothing(void **state)
     fake_ring_await_counter(fixture->ring, CMQ_COUNT_CLIENTS_TOTAL, 20);
     /* The library alone may miss the end of such a stream. */
     while (fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS) != 0)
-        ing_http_tick(fixture->http);
+        ing_http_tick(fixture->http, cmq_clock_mono_ns());
     assert_int_equal(fake_ring_records(fixture->ring), 0);
+}
+
+static void a_request_that_comes_too_slowly_is_cut_off(void **state)
+{
+    struct fixture *fixture = *state;
+    struct client *body = dial(fixture), *head = dial(fixture), *quiet = dial(fixture);
+    say(body, POST HOST JSON "Content-Length: 100000\r\n\r\n{");
+    say(head, "POST /input HTTP/1.1\r\nHost: h\r\n");
+    ask(quiet, "/input", "{\"content\":\"a\"}");
+    expect(quiet, 200, "1-0");
+    /* 20 s later; until the first line of each was read, there is nothing to be late with. */
+    while (fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS) != 1)
+        ing_http_tick(fixture->http, cmq_clock_mono_ns() + 20 * CMQ_NS_PER_S);
+    expect_end(body);
+    expect_end(head);
+    ask(quiet, "/input", "{\"content\":\"b\"}");
+    expect(quiet, 200, "2-0");
+    assert_int_equal(fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS_DROPPED), 2);
+    hang_up(body);
+    hang_up(head);
+    hang_up(quiet);
 }
 
 /* ---- the end ---- */
@@ -695,6 +717,7 @@ static void a_drain_finishes_what_is_in_hand(void **state)
     ask(waits, "/input", "{\"content\":\"b\"}");
     fake_ring_await_refused(fixture->ring, 2);
     ing_http_quiesce(fixture->http);
+    assert_false(ing_http_wait_closed(fixture->http, cmq_clock_mono_ns()));
     assert_false(ing_http_wait_idle(fixture->http, cmq_clock_mono_ns()));
     fake_ring_set_room(fixture->ring, FAKE_RING_ENDLESS);
     read_reply(waits, &reply);
@@ -708,6 +731,7 @@ static void a_drain_finishes_what_is_in_hand(void **state)
     assert_true(reply.close);
     expect_end(kept);
     assert_true(ing_http_wait_idle(fixture->http, cmq_clock_mono_ns() + LONG_NS));
+    assert_true(ing_http_wait_closed(fixture->http, cmq_clock_mono_ns() + LONG_NS));
     assert_int_equal(fake_ring_records(fixture->ring), 3);
     hang_up(waits);
     hang_up(kept);
@@ -778,6 +802,15 @@ static void a_bad_address_is_refused_with_the_fix(void **state)
     struct ing_http_setup setup = {.listen = "localhost.", .threads = 1, .connections_max = 4, .idle_s = 1};
     assert_int_equal(ing_http_start(&setup, NULL, NULL, &http, &reason), CMQ_ERR_INVALID);
     assert_non_null(strstr(reason.text, "127.0.0.1"));
+    const struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&any, sizeof any), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    setup.listen = "127.0.0.1";
+    setup.port = ing_listen_port(fd);
+    assert_int_equal(ing_http_start(&setup, NULL, NULL, &http, &reason), CMQ_ERR_EXISTS);
+    assert_non_null(strstr(reason.text, "ingest.port"));
+    (void)close(fd);
     setup.listen = "192.0.2.1";
     assert_int_equal(ing_http_start(&setup, NULL, NULL, &http, &reason), CMQ_ERR_INVALID);
     assert_non_null(strstr(reason.text, "address of this machine"));
@@ -814,6 +847,7 @@ int main(void)
         WITH(no_more_bytes_wait_than_allowed),
         WITH(a_client_that_goes_away_while_it_waits_costs_nothing),
         WITH(a_client_that_goes_away_within_its_body_leaves_nothing),
+        WITH(a_request_that_comes_too_slowly_is_cut_off),
         WITH(a_drain_finishes_what_is_in_hand),
         WITH(a_drain_takes_no_new_connections),
         WITH(who_still_waits_at_the_end_gets_503),
