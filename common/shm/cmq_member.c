@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -248,16 +249,80 @@ static bool is_named(struct cmq_ring *ring, uint32_t id)
     return false;
 }
 
+/* Marks the pages of the record that `word` names. Its length is its writer's claim: too much of it costs
+ * only memory. */
+static void mark_pages(const struct cmq_segment *object, uint64_t word, uint8_t *pages, size_t page_count)
+{
+    const uint64_t offset = CMQ_PAGE_BYTES + (uint64_t)cmq_word_decode(word).low * CMQ_UNIT_BYTES;
+    struct cmq_record head;
+    if (offset > object->bytes - sizeof head)
+        return;
+    memcpy(&head, (const uint8_t *)object->data + offset, sizeof head);
+    const uint64_t end = cmq_min_u64(offset + sizeof head + head.payload_bytes, object->bytes);
+    for (uint64_t page = offset / CMQ_PAGE_BYTES; page <= (end - 1) / CMQ_PAGE_BYTES && page < page_count;
+         page++)
+        pages[page] = 1;
+}
+
+static void mark_live(struct cmq_ring *ring, uint32_t id, const struct cmq_segment *object, uint8_t *pages,
+                      size_t page_count)
+{
+    uint64_t gate = cmq_gate_load(ring);
+    pages[0] = 1; /* the member page */
+    for (uint64_t seq = gate; seq < gate + ring->slots; seq++) {
+        uint64_t pub = atomic_load_explicit(&cmq_slot_a(ring, seq)->pub, memory_order_acquire);
+        uint64_t out = atomic_load_explicit(&cmq_slot_b(ring, seq)->out, memory_order_acquire);
+        if (cmq_phase(ring, pub, seq) != CMQ_PHASE_THIS)
+            return;
+        if (names(pub, id))
+            mark_pages(object, pub, pages, page_count);
+        if (cmq_phase(ring, out, seq) == CMQ_PHASE_THIS && names(out, id))
+            mark_pages(object, out, pages, page_count);
+    }
+}
+
+/* Gives back what a dead member's arena holds besides live records, so that a stage which dies again and
+ * again while nobody consumes does not fill the memory. The live words cannot grow any more: their owner is
+ * dead. Needs write permission; without it the arena stays whole. */
+static void trim_object(struct cmq_ring *ring, uint32_t id, const char *name)
+{
+    struct cmq_segment object = {0};
+    int fd = shm_open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (fd < 0)
+        return;
+    uint8_t *pages = NULL;
+    if (cmq_segment_map(name, 0, false, &object, NULL) != CMQ_OK || object.bytes < CMQ_PAGE_BYTES)
+        goto out;
+    const size_t page_count = object.bytes / CMQ_PAGE_BYTES;
+    pages = calloc(page_count, 1);
+    if (pages == NULL)
+        goto out;
+    mark_live(ring, id, &object, pages, page_count);
+    for (size_t begin = 0, end; begin < page_count; begin = end) {
+        for (end = begin + 1; end < page_count && pages[end] == pages[begin]; end++) {
+        }
+        if (pages[begin] == 0)
+            (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(begin * CMQ_PAGE_BYTES),
+                            (off_t)((end - begin) * CMQ_PAGE_BYTES));
+    }
+out:
+    free(pages);
+    cmq_segment_unmap(&object);
+    close(fd);
+}
+
 /* Under the registry lock and the dead member's byte. */
 static void collect_one(struct cmq_ring *ring, uint32_t id)
 {
     struct cmq_entry *entry = &ring->ctl->entries[id];
+    char name[CMQ_SEGMENT_NAME_BYTES];
+    object_name(ring, id, atomic_load_explicit(&entry->object_random, memory_order_relaxed), name);
     if (is_named(ring, id)) {
+        if (entry_state(entry) != CMQ_ENTRY_DEAD)
+            trim_object(ring, id, name);
         atomic_store_explicit(&entry->state, CMQ_ENTRY_DEAD, memory_order_release);
         return;
     }
-    char name[CMQ_SEGMENT_NAME_BYTES];
-    object_name(ring, id, atomic_load_explicit(&entry->object_random, memory_order_relaxed), name);
     cmq_segment_remove(name);
     CMQ_CRASH_POINT("collect.unlinked");
     atomic_store_explicit(&entry->state, CMQ_ENTRY_FREE, memory_order_release);

@@ -1,5 +1,6 @@
 #include "tests/bench/bench_run.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
@@ -170,26 +171,30 @@ enum cmq_err bench_idle(struct bench_target *target, uint64_t seconds, struct be
 {
     if (target->stages.ring == NULL)
         return cmq_reason_set(reason, CMQ_ERR_NOT_FOUND, "%s", target->no_stages);
+    enum cmq_err err = CMQ_ERR_NOMEM;
     uint64_t discarded;
     struct bench_ws *ws = NULL;
     struct bench_sample *before = malloc(sizeof *before), *after = malloc(sizeof *after);
-    enum cmq_err err = before != NULL && after != NULL
-                           ? bench_ws_open(&target->dispatcher, OPEN_MS, &ws, reason)
-                           : cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
+    if (before == NULL || after == NULL) {
+        err = cmq_reason_set(reason, err, "out of memory");
+        goto out;
+    }
+    err = bench_ws_open(&target->dispatcher, OPEN_MS, &ws, reason);
     if (err == CMQ_OK)
         err = bench_consume_drain(ws, cmq_clock_mono_ns() + drain_ns, &discarded, reason);
-    if (err == CMQ_OK) {
-        struct bench_idle idle = {.processes = after};
-        struct timespec interval = {.tv_sec = (time_t)seconds};
-        bench_stages_sample(&target->stages, before);
-        while (clock_nanosleep(CLOCK_MONOTONIC, 0, &interval, &interval) != 0)
-            continue;
-        bench_stages_sample(&target->stages, after);
-        bench_stages_use(before, after, idle.use);
-        idle.elapsed_ns = after->at_ns - before->at_ns;
-        *ret_idle = idle;
-        after = NULL;
-    }
+    if (err != CMQ_OK)
+        goto out;
+    struct bench_idle idle = {.processes = after};
+    struct timespec interval = {.tv_sec = (time_t)seconds};
+    bench_stages_sample(&target->stages, before);
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &interval, &interval) == EINTR)
+        continue;
+    bench_stages_sample(&target->stages, after);
+    bench_stages_use(before, after, idle.use);
+    idle.elapsed_ns = after->at_ns - before->at_ns;
+    *ret_idle = idle;
+    after = NULL;
+out:
     bench_ws_close(ws);
     free(before);
     free(after);

@@ -1,6 +1,5 @@
 #include "tests/bench/bench_stages.h"
 
-#include <inttypes.h>
 #include <string.h>
 #include <time.h>
 
@@ -64,11 +63,22 @@ static void read_ticks(struct bench_process *process)
         return;
     const char *got = fgets(line, sizeof line, in);
     fclose(in);
-    /* The name may hold blanks and brackets; the fields after the last bracket may not. */
-    const char *at = got != NULL ? strrchr(line, ')') : NULL;
-    if (at == NULL || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64,
-                             &process->user_ticks, &process->system_ticks) != 2)
-        process->user_ticks = process->system_ticks = 0;
+    /* The name may hold blanks and brackets; the fields after the last bracket may not. Behind it come the
+     * state and ten numbers, then the two times. */
+    char *at = got != NULL ? strrchr(line, ')') : NULL;
+    for (int field = 0; at != NULL && field < 12; field++)
+        at = strchr(at + 1, ' ');
+    if (at == NULL)
+        return;
+    process->user_ticks = strtoull(at, &at, 10);
+    process->system_ticks = strtoull(at, NULL, 10);
+}
+
+static void take_kib(const char *line, const char *name, uint64_t *ret_kib)
+{
+    size_t bytes = strlen(name);
+    if (strncmp(line, name, bytes) == 0)
+        *ret_kib = strtoull(line + bytes, NULL, 10);
 }
 
 static void read_memory(struct bench_process *process)
@@ -78,13 +88,9 @@ static void read_memory(struct bench_process *process)
     if (in == NULL)
         return;
     while (fgets(line, sizeof line, in) != NULL) {
-        uint64_t kib;
-        if (sscanf(line, "RssAnon: %" SCNu64, &kib) == 1)
-            process->anon_kib = kib;
-        else if (sscanf(line, "RssFile: %" SCNu64, &kib) == 1)
-            process->file_kib = kib;
-        else if (sscanf(line, "RssShmem: %" SCNu64, &kib) == 1)
-            process->shmem_kib = kib;
+        take_kib(line, "RssAnon:", &process->anon_kib);
+        take_kib(line, "RssFile:", &process->file_kib);
+        take_kib(line, "RssShmem:", &process->shmem_kib);
     }
     fclose(in);
 }
@@ -125,7 +131,8 @@ void bench_stages_use(const struct bench_sample *before, const struct bench_samp
                       struct bench_use ret_use[BENCH_STAGE_COUNT])
 {
     static const struct bench_process none = {0};
-    memset(ret_use, 0, BENCH_STAGE_COUNT * sizeof *ret_use);
+    for (unsigned s = 0; s < BENCH_STAGE_COUNT; s++)
+        ret_use[s] = (struct bench_use){0};
     for (size_t i = 0; i < before->count; i++)
         if (find(after, &before->processes[i]) == NULL)
             ret_use[before->processes[i].stage].changed++;

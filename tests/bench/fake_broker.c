@@ -14,14 +14,14 @@
 
 #include "common/base/cmq_base.h"
 
-enum { CONNECTIONS = 64, LOOK_MS = 20, REQUEST_BYTES = 1 << 22 };
+enum { CONNECTIONS = 64, LOOK_MS = 20, LATE_MS = 100, REQUEST_BYTES = 1 << 22 };
 
 static const char content_head[] = "{\"content\": \"";
 
 struct frame {
     struct frame *next;
     size_t bytes;
-    enum fake_fault fault; /* FAKE_BAD_FRAME, FAKE_HANG_UP or none */
+    enum fake_fault fault; /* one that is done when the frame is sent, or none */
     char text[];
 };
 
@@ -179,6 +179,11 @@ static void deliver(struct fake_broker *fake, const char *body, size_t bytes, bo
             fake->held = frame;
         else
             queue_frame(fake, frame);
+        if (marked && fake->fault == FAKE_LATE_DUPLICATE) {
+            frame = make_frame(fake, body, first_half(body, bytes), false);
+            frame->fault = fake->fault;
+            queue_frame(fake, frame);
+        }
     }
     if (held != NULL)
         queue_frame(fake, held);
@@ -388,6 +393,9 @@ static void serve_client(struct fake_broker *fake, int fd)
                 open = take_client_frames(fake, fd);
             continue;
         }
+        struct pollfd client = {.fd = fd, .events = POLLIN};
+        if (frame->fault == FAKE_LATE_DUPLICATE)
+            (void)poll(&client, 1, LATE_MS);
         if (frame->fault == FAKE_HANG_UP)
             open = false;
         else if (fake->fault == FAKE_NOISY)

@@ -11,17 +11,18 @@
 
 enum fake_fault {
     FAKE_NONE,
-    FAKE_LOSE,        /* message `at` is not delivered */
-    FAKE_DUPLICATE,   /* message `at` is delivered twice */
-    FAKE_REORDER,     /* message `at` changes places with the next one of its batch */
-    FAKE_CORRUPT,     /* message `at` has another content */
-    FAKE_SPLIT,       /* another batch comes in the middle of the batch that begins with `at` */
-    FAKE_SWAP,        /* the batch that begins with `at` comes after the next one */
-    FAKE_NOT_JSON,    /* the batch that begins with `at` is no JSON */
-    FAKE_BAD_FRAME,   /* the batch that begins with `at` is a masked frame */
-    FAKE_HANG_UP,     /* the WebSocket is closed instead of delivering the batch that begins with `at` */
-    FAKE_REFUSE_ONCE, /* the batch that begins with `at` is refused once with 503 */
-    FAKE_REFUSE,      /* the batch that begins with `at` is always refused with 503 */
+    FAKE_LOSE,           /* message `at` is not delivered */
+    FAKE_DUPLICATE,      /* message `at` is delivered twice */
+    FAKE_LATE_DUPLICATE, /* the message at the start of the batch is delivered again, 100 ms later */
+    FAKE_REORDER,        /* message `at` changes places with the next one of its batch */
+    FAKE_CORRUPT,        /* message `at` has another content */
+    FAKE_SPLIT,          /* another batch comes in the middle of the batch that begins with `at` */
+    FAKE_SWAP,           /* the batch that begins with `at` comes after the next one */
+    FAKE_NOT_JSON,       /* the batch that begins with `at` is no JSON */
+    FAKE_BAD_FRAME,      /* the batch that begins with `at` is a masked frame */
+    FAKE_HANG_UP,        /* the WebSocket is closed instead of delivering the batch that begins with `at` */
+    FAKE_REFUSE_ONCE,    /* the batch that begins with `at` is refused once with 503 */
+    FAKE_REFUSE,         /* the batch that begins with `at` is always refused with 503 */
     FAKE_RESET,  /* the batch that begins with `at` is delivered, but the connection breaks before the 200 */
     FAKE_SILENT, /* the batch that begins with `at` is never answered */
     FAKE_CLOSE_EACH, /* every reply closes its connection */

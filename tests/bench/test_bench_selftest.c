@@ -223,6 +223,12 @@ static void duplicate_of_the_last_message_is_detected(void **state)
     assert_detected(FAKE_DUPLICATE, 1000, "1 duplicates");
 }
 
+static void duplicate_after_all_messages_came_is_detected(void **state)
+{
+    (void)state;
+    assert_detected(FAKE_LATE_DUPLICATE, 901, "1 duplicates");
+}
+
 static void reordered_messages_are_detected(void **state)
 {
     (void)state;
@@ -256,7 +262,7 @@ static void frame_that_is_no_json_is_detected(void **state)
 static void masked_frame_is_detected(void **state)
 {
     (void)state;
-    assert_detected(FAKE_BAD_FRAME, 501, "unexpected WebSocket frame");
+    assert_detected(FAKE_BAD_FRAME, 501, "unexpected WebSocket frame, head 0x81");
 }
 
 static void closed_websocket_is_detected(void **state)
@@ -377,6 +383,7 @@ int main(void)
         cmocka_unit_test(lost_last_message_is_detected),
         cmocka_unit_test(duplicate_is_detected),
         cmocka_unit_test(duplicate_of_the_last_message_is_detected),
+        cmocka_unit_test(duplicate_after_all_messages_came_is_detected),
         cmocka_unit_test(reordered_messages_are_detected),
         cmocka_unit_test(changed_content_is_detected),
         cmocka_unit_test(batch_that_is_not_contiguous_is_detected),

@@ -20,7 +20,7 @@ import websocket
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from broker import Broker  # noqa: E402
+from broker import Broker, wait_until  # noqa: E402
 
 MESSAGES = 100_000
 BATCH = 20_000
@@ -81,12 +81,13 @@ class Consumer:
             self.count += 1
         if self.count >= MESSAGES:
             self.complete.set()
+            self.app.close()
 
     def on_error(self, _app, error):
         self.errors.append(repr(error))
 
     def close(self):
-        self.app.close()
+        self.app.keep_running = False
         self.thread.join(PATIENCE_S)
         self.out.close()
 
@@ -123,6 +124,8 @@ class OriginalClients(unittest.TestCase):
             complete = consumer.complete.wait(PATIENCE_S)
             consumer.close()
             self.assertTrue(complete, f"{consumer.count} of {MESSAGES}, {consumer.errors}\n{broker.log_tails()}")
+            # Nothing is left that a second consumer would get.
+            wait_until(broker.delivered_all, PATIENCE_S, "all records are done")
             self.check_replies(publisher, replies)
             self.check_file(path)
 

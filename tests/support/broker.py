@@ -48,6 +48,10 @@ class BrokerError(Exception):
     """The broker did not do what a test needs before it can begin or end."""
 
 
+class BrokerTimeout(BrokerError):
+    """A condition did not become true in time."""
+
+
 @dataclass
 class Death:
     """How one incarnation of a process ended."""
@@ -89,14 +93,14 @@ def find_build(default="build/dev"):
 
 
 def wait_until(condition, timeout, what, step=0.01):
-    """Polls until condition() is true; its last value is returned. Raises BrokerError at the deadline."""
+    """Polls until condition() is true; its last value is returned. Raises BrokerTimeout at the deadline."""
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() >= deadline:
-            raise BrokerError(f"{what}: not within {timeout:g} s")
+            raise BrokerTimeout(f"{what}: not within {timeout:g} s")
         time.sleep(step)
 
 

@@ -278,6 +278,23 @@ static void dispatcher_that_was_silent_loses_its_record_and_finds_out(void **sta
     assert_int_equal(cmq_ring_done(other, &next), CMQ_OK);
 }
 
+/* Pages that the object of the first member that is not alive takes in memory. */
+static uint64_t dead_object_pages(struct world *world, const struct cmq_member_state *members)
+{
+    struct cmq_segment segment;
+    const struct cmq_ctl *ctl = map_object(world, "ctl", &segment);
+    char suffix[32], path[128];
+    struct stat info;
+    while (members->alive)
+        members++;
+    uint64_t object = atomic_load_explicit(&ctl->entries[members->id].object_random, memory_order_relaxed);
+    (void)snprintf(suffix, sizeof suffix, "m%u.%016llx", members->id, (unsigned long long)object);
+    (void)snprintf(path, sizeof path, "/dev/shm/cmq.%s.%s", world->fixture.instance, suffix);
+    assert_int_equal(stat(path, &info), 0);
+    cmq_segment_unmap(&segment);
+    return (uint64_t)info.st_blocks * 512u / CMQ_PAGE_BYTES;
+}
+
 static void arena_of_a_dead_member_stays_while_its_records_are_undelivered(void **state)
 {
     struct world *world = *state;
@@ -288,6 +305,8 @@ static void arena_of_a_dead_member_stays_while_its_records_are_undelivered(void 
     ring_fixture_leave(&world->fixture, other);
     assert_int_equal(cmq_ring_tick(world->ingest, NULL), CMQ_OK);
     assert_int_equal(cmq_ring_members(world->ingest, members, 8), 4);
+    assert_true(dead_object_pages(world, members) <
+                ARENA / CMQ_PAGE_BYTES); /* only what is live stays in memory */
     (void)deliver(world->dispatcher, "kept");
     assert_int_equal(cmq_ring_tick(world->ingest, NULL), CMQ_OK);
     assert_int_equal(cmq_ring_members(world->ingest, members, 8), 3);
