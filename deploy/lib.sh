@@ -84,8 +84,10 @@ cmq_super_pid() {
     local pid
     pid=$(cat "$CIPHERMQ_HOME/run/supervisord.pid" 2>/dev/null) || return 1
     case $pid in '' | *[!0-9]*) return 1 ;; esac
-    tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -q 'supervisord$' || return 1
-    tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qxF "CIPHERMQ_HOME=$CIPHERMQ_HOME" || return 1
+    [ -r "/proc/$pid/environ" ] || return 1
+    # -z: NUL ends a line, as it does in these files. No pipe: grep -q stops early, and pipefail would see that.
+    grep -zq 'supervisord$' "/proc/$pid/cmdline" 2>/dev/null || return 1
+    grep -zqxF "CIPHERMQ_HOME=$CIPHERMQ_HOME" "/proc/$pid/environ" 2>/dev/null || return 1
     printf '%s\n' "$pid"
 }
 

@@ -153,6 +153,8 @@ static enum MHD_Result accept_batch(struct conn *conn, const struct ing_ticket *
         return send_reply(conn, &reply);
     }
     struct ing_problem problem = ing_reply_publish_problem(result->err);
+    if (problem.kind == ING_PROBLEM_FULL)
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_RING_FULL, "text=\"a request was refused\"");
     return refuse(conn, &problem);
 }
 

@@ -117,9 +117,12 @@ static bool number_parse(const char *text, const char *unit, uint64_t *ret_value
         const struct suffix *suffix = NULL;
         if (unit_is_size(unit)) {
             suffix = suffix_find(size_suffixes, CMQ_COUNT_OF(size_suffixes), at);
-        } else if (unit_is_time(unit)) {
-            suffix = suffix_find(time_suffixes, CMQ_COUNT_OF(time_suffixes), at);
-            divisor = suffix_find(time_suffixes, CMQ_COUNT_OF(time_suffixes), unit)->factor;
+        } else {
+            const struct suffix *own = suffix_find(time_suffixes, CMQ_COUNT_OF(time_suffixes), unit);
+            if (own != NULL) {
+                suffix = suffix_find(time_suffixes, CMQ_COUNT_OF(time_suffixes), at);
+                divisor = own->factor;
+            }
         }
         if (suffix == NULL || __builtin_mul_overflow(value, suffix->factor, &value) || value % divisor != 0)
             return false;

@@ -183,7 +183,7 @@ enum cmq_err cmq_keyfile_stamp(const char *path, struct cmq_keyfile_stamp *ret_s
                                struct cmq_reason *reason)
 {
     struct stat found;
-    int fd;
+    int fd = -1;
     enum cmq_err err = open_regular(path, &fd, &found, reason);
     if (err != CMQ_OK)
         return err;
@@ -196,7 +196,7 @@ enum cmq_err cmq_keyfile_load(const char *path, struct cmq_buf *content, struct 
                               struct cmq_reason *reason)
 {
     struct stat found;
-    int fd;
+    int fd = -1;
     enum cmq_err err = open_regular(path, &fd, &found, reason);
     if (err != CMQ_OK)
         return err;

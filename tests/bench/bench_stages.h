@@ -11,7 +11,7 @@
 #include "common/shm/cmq_ring.h"
 
 #define BENCH_STAGE_COUNT   3u /* CMQ_ROLE_INGEST .. CMQ_ROLE_DISPATCHER */
-#define BENCH_PROCESSES_MAX (3u * CMQ_ROLE_MEMBERS_MAX)
+#define BENCH_PROCESSES_MAX ((size_t)3u * CMQ_ROLE_MEMBERS_MAX)
 
 struct bench_process {
     uint32_t member_id, instance_number;

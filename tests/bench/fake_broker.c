@@ -327,12 +327,12 @@ static bool send_frame(int fd, unsigned first, bool masked, const char *text, si
     return send_all(fd, head, head_bytes, piece_bytes) && send_all(fd, text, bytes, piece_bytes);
 }
 
-/* Fragments of 1, 2, 3 ... bytes with pings between them. */
+/* Fragments of 7, 14, 21 ... bytes with pings between them. */
 static bool send_noisy(int fd, const struct frame *frame)
 {
     size_t at = 0;
     for (unsigned part = 1; at < frame->bytes; part++) {
-        size_t here = frame->bytes - at < part * 7u ? frame->bytes - at : part * 7u;
+        size_t most = (size_t)part * 7u, here = frame->bytes - at < most ? frame->bytes - at : most;
         unsigned opcode = at == 0 ? 1u : 0u;
         bool last = at + here == frame->bytes;
         if (!send_frame(fd, opcode | (last ? 0x80u : 0u), false, frame->text + at, here, 13))

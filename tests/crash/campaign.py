@@ -42,7 +42,7 @@ REACHED_BY = {"publish": ["ingest"], "lease": ["encryptor"], "commit": ["encrypt
               "progress": ["dispatcher"], "done": ["dispatcher"], "gate": ["dispatcher"], "release": ["dispatcher"],
               "join": list(STAGES), "leave": list(STAGES), "collect": list(STAGES)}
 ONCE = ("join", "leave", "collect")     # an incarnation comes here once, or hardly more often
-LATER = {"release": 3}                  # highest later visit that is tried; 40 without an entry
+LATER = {"release": 2}                  # highest later visit that is tried; 40 without an entry
 CREATION_POINTS = ("create.part",)  # reached by `ciphermqctl init`, not by a stage
 
 
@@ -62,8 +62,10 @@ class Clients:
                     "seed": self.seed + self.count, "producer": self.count, "consumer": self.count,
                     "port": self.broker.http_port if role == "publish" else self.broker.ws_port}
         child = subprocess.Popen([sys.executable, os.path.join(HERE, "client.py"), role, json.dumps(settings)],
-                                 start_new_session=True)
+                                 stdout=subprocess.PIPE, start_new_session=True)
         child.number = self.count
+        if child.stdout.readline() != b"ready\n":
+            raise BrokerError(f"client {role} {self.count} did not start")
         self.children[role].append(child)
 
     def kill_one(self, role, pick):
@@ -71,9 +73,14 @@ class Clients:
         self.children[role].remove(child)
         if role == "consume":
             self.killed.append((child.number, time.monotonic()))
+        self.end(child)
+        self.start(role)
+
+    @staticmethod
+    def end(child):
         child.kill()
         child.wait()
-        self.start(role)
+        child.stdout.close()
 
     def leave(self):
         """All consumers disconnect in order, and come back."""
@@ -91,14 +98,14 @@ class Clients:
             child.terminate()
         for child in self.children[role]:
             code = child.wait(timeout)
+            child.stdout.close()
             if code != 0:
                 raise BrokerError(f"client {role} {child.number} ended with {code}")
         self.children[role] = []
 
     def abandon(self):
         for child in self.children["publish"] + self.children["consume"]:
-            child.kill()
-            child.wait()
+            self.end(child)
 
     def delivered(self):
         """Bytes of delivery history: rises while messages arrive."""

@@ -212,7 +212,9 @@ class Consumer:
 def main():
     settings = json.loads(sys.argv[2])
     role = {"publish": Publisher, "consume": Consumer}[sys.argv[1]]
-    role(settings, Stop()).run()
+    client = role(settings, Stop())
+    print("ready", flush=True)      # signals have their handlers from here on
+    client.run()
 
 
 if __name__ == "__main__":

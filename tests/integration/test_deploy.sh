@@ -199,9 +199,9 @@ wait "$client" || true
 # ---- down removes the rings and keeps the keys; purge removes all
 sum=$(sha256sum "$CIPHERMQ_HOME"/keys/kek)
 name=$(sed -n 's/^instance = //p' "$CIPHERMQ_HOME/ciphermq.conf")
-if ! ls /dev/shm | grep -q "$name"; then fail "no shared memory is named $name"; fi
+compgen -G "/dev/shm/*$name*" >/dev/null || fail "no shared memory is named $name"
 out=$("$root/deploy/down" --discard) || fail "down --discard: $out"
-if ls /dev/shm | grep "$name"; then fail "shared memory left"; fi
+if compgen -G "/dev/shm/*$name*"; then fail "shared memory left"; fi
 [ "$sum" = "$(sha256sum "$CIPHERMQ_HOME"/keys/kek)" ] || fail "the key changed"
 if "$root/deploy/down" --purge </dev/null 2>/dev/null; then fail "purge without a terminal or --yes"; fi
 [ -e "$CIPHERMQ_HOME/keys/kek" ] || fail "a refused purge removed the key"
