@@ -77,6 +77,7 @@ void dsp_client_dispatch(struct dsp_ws *ws)
     switch (dsp_group_want(&ws->group)) {
     case DSP_WANT_CLIENT:
         idle_remove(ws, client);
+        client->progress_ns = cmq_clock_mono_ns();
         lws_callback_on_writable(client->wsi);
         break;
     case DSP_WANT_RING:
@@ -97,7 +98,7 @@ static void schedule_sweep(struct dsp_ws *ws)
     lws_sul_schedule(ws->context, 0, &ws->sweep, sweep, (lws_usec_t)sweep_ms * LWS_US_PER_MS);
 }
 
-/* Closes a client that takes nothing of its frame. Whatever the peer acknowledges counts as taking. */
+/* Closes a client that takes nothing of what is on its way. What the peer acknowledges counts as taken. */
 static void check_client(struct dsp_ws *ws, struct dsp_client *client, uint64_t now_ns)
 {
     uint64_t acked_bytes;
@@ -121,7 +122,7 @@ static void sweep(lws_sorted_usec_list_t *sul)
     uint64_t now_ns = cmq_clock_mono_ns();
     bool busy = false;
     for (struct dsp_client *client = ws->clients; client != NULL; client = client->next) {
-        if (client->share.flight.head == NULL)
+        if (client->idle)
             continue;
         busy = true;
         check_client(ws, client, now_ns);
@@ -138,17 +139,14 @@ static int send_frame(struct dsp_ws *ws, struct dsp_client *client, uint64_t sta
     client->share.flight_bytes = bytes;
     if (lws_write(client->wsi, text, bytes, LWS_WRITE_TEXT) < (int)bytes)
         return -1;
-    bool taken = lws_partial_buffered(client->wsi) == 0;
-    if (taken)
+    if (lws_partial_buffered(client->wsi) == 0)
         dsp_group_delivered(&ws->group, &client->share);
-    uint64_t now_ns = cmq_clock_mono_ns();
-    cmq_ring_count(ws->ring, CMQ_COUNT_WORK_NS, now_ns - start_ns);
-    if (!taken) {
-        client->progress_ns = now_ns;
-        if (!ws->sweeping)
-            schedule_sweep(ws);
-    }
-    return taken ? 0 : 1;
+    client->progress_ns = cmq_clock_mono_ns();
+    cmq_ring_count(ws->ring, CMQ_COUNT_WORK_NS, client->progress_ns - start_ns);
+    if (!ws->sweeping)
+        schedule_sweep(ws);
+    lws_callback_on_writable(client->wsi);
+    return 0;
 }
 
 static int close_client(struct dsp_client *client, enum lws_close_status status)
@@ -169,29 +167,26 @@ int dsp_client_writeable(struct dsp_ws *ws, struct dsp_client *client)
         return close_client(client, LWS_CLOSE_STATUS_GOINGAWAY);
     uint64_t start_ns = cmq_clock_mono_ns();
     enum cmq_err err = CMQ_OK;
-    int sent = 0;
     switch (dsp_group_fill(&ws->group, &client->share, &ws->frame, &err)) {
     case DSP_FILL_FAILED:
         dsp_ws_fail(ws, err);
         return -1;
     case DSP_FILL_FRAME:
-        sent = send_frame(ws, client, start_ns);
-        if (sent < 0)
+        if (send_frame(ws, client, start_ns) != 0)
             return -1;
         break;
     case DSP_FILL_NOTHING:
+        idle_add(ws, client);
         break;
     }
-    /* Whoever could take more stands in the queue; one that is stuck is called when its frame is out. */
-    if (sent == 0)
-        idle_add(ws, client);
     dsp_client_dispatch(ws);
     return 0;
 }
 
 void dsp_client_established(struct dsp_ws *ws, struct dsp_client *client, struct lws *wsi)
 {
-    *client = (struct dsp_client){.wsi = wsi, .heard_ns = cmq_clock_mono_ns(), .joined = true};
+    uint64_t now_ns = cmq_clock_mono_ns();
+    *client = (struct dsp_client){.wsi = wsi, .heard_ns = now_ns, .progress_ns = now_ns, .joined = true};
     dsp_group_join(&ws->group, &client->share);
     clients_add(ws, client);
     lws_callback_on_writable(wsi);

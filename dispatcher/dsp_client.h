@@ -5,9 +5,10 @@
  * Errors: the int results are the library's: 0 go on, -1 close the connection.
  * Callers: the delivery thread, from the library's callback.
  *
- * A client has a cursor, not a queue: one frame at most is on its way to it, the next is built when that one
- * is out. The clients that could take more stand in a queue (idle); whoever has something, or stops waiting,
- * calls dsp_client_dispatch.
+ * A client has a cursor, not a queue: one frame at most is on its way through the library, and the next one
+ * is built when the socket can take it. Clients whose sockets can take more, while there is nothing, stand in
+ * a queue (idle). A client that isn't there is busy, and is closed when it makes no progress for
+ * write_timeout_ms.
  */
 #ifndef DSP_CLIENT_H
 #define DSP_CLIENT_H
@@ -21,12 +22,11 @@ struct dsp_ws;
 struct dsp_client {
     struct dsp_consumer share;
     struct dsp_client *next, *prev;           /* all clients */
-    struct dsp_client *idle_next, *idle_prev; /* those that could take more */
+    struct dsp_client *idle_next, *idle_prev; /* those that can take more now */
     struct lws *wsi;
     uint64_t acked_bytes;
-    uint64_t heard_ns; /* when the peer last gave a sign of life */
-    uint64_t
-        progress_ns; /* when it last took something of the frame that is stuck, or when that was written */
+    uint64_t heard_ns;     /* when the peer last gave a sign of life */
+    uint64_t progress_ns;  /* when it last took something, or when a frame was written */
     size_t received_bytes; /* of the message that it is sending */
     bool joined, idle;
 };

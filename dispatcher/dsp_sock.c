@@ -26,6 +26,7 @@ static int set_options(int fd, uint32_t silence_ms)
         return -1;
     /* Better with them; a kernel without serves as well. */
     (void)set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    (void)set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 262144);
     (void)set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)silence_ms);
     return 0;
 }

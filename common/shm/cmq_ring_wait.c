@@ -3,7 +3,7 @@
 #include "common/shm/cmq_view.h"
 
 /* Spinning pays only while records come quickly one after the other. */
-enum { RECENT_US = 200, SPINS_PER_CLOCK = 32 };
+enum { RECENT_US = 200, SPINS_PER_CLOCK = 32, SPIN_MISSES_MAX = 4, SPIN_RETRY = 16 };
 
 struct waiter {
     struct cmq_ring *ring;
@@ -33,21 +33,31 @@ static bool look(void *context)
     return waiter->found;
 }
 
-static bool spin(struct waiter *waiter, uint64_t spin_us)
+/* Is a spin likely to find something? The last ones tell; after some misses only every 16th wait tries again.
+ * On few cores a vain spin is time taken from the very stage that it waits for. */
+static bool spin_pays(struct cmq_ring *ring, struct cmq_spin *record)
 {
-    struct cmq_ring *ring = waiter->ring;
-    uint64_t now_ns = cmq_clock_mono_ns();
+    if (ring->setup.spin_us == 0)
+        return false;
     uint64_t last_ns = atomic_load_explicit(&ring->last_work_ns, memory_order_relaxed);
-    if (spin_us == 0 || now_ns - last_ns > RECENT_US * CMQ_NS_PER_US)
-        return look(waiter);
-    const uint64_t end_ns = now_ns + spin_us * CMQ_NS_PER_US;
+    if (cmq_clock_mono_ns() - last_ns > RECENT_US * CMQ_NS_PER_US)
+        return false;
+    return record->misses < SPIN_MISSES_MAX || ++record->skipped % SPIN_RETRY == 0;
+}
+
+static bool spin(struct waiter *waiter, struct cmq_spin *record)
+{
+    const uint64_t end_ns = cmq_clock_mono_ns() + waiter->ring->setup.spin_us * CMQ_NS_PER_US;
     do {
         for (unsigned i = 0; i < SPINS_PER_CLOCK; i++) {
-            if (look(waiter))
+            if (look(waiter)) {
+                record->misses = 0;
                 return true;
+            }
             cmq_cpu_relax();
         }
     } while (cmq_clock_mono_ns() < end_ns);
+    record->misses++;
     return false;
 }
 
@@ -56,7 +66,8 @@ bool cmq_ring_wait(struct cmq_ring *ring, enum cmq_wait kind, uint32_t timeout_m
     struct waiter waiter = {
         .ring = ring, .look = kinds[kind].look, .stop = stop, .poke = &ring->poke[kinds[kind].bell]};
     uint64_t timeout_us = cmq_min_u64(timeout_ms, ring->setup.wait_ms) * 1000u;
-    if (!spin(&waiter, ring->setup.spin_us)) {
+    struct cmq_spin *record = &ring->spins[kinds[kind].bell];
+    if (!look(&waiter) && !(spin_pays(ring, record) && spin(&waiter, record))) {
         if (kind == CMQ_WAIT_PLAIN || kind == CMQ_WAIT_SPACE_ENCRYPTOR)
             timeout_us = cmq_min_u64(timeout_us, cmq_lease_patience_us(ring));
         enum cmq_bell_result result =

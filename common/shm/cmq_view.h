@@ -21,6 +21,12 @@ struct cmq_peer {
     uint64_t object_random;
 };
 
+/* How the last spins of a waiter ended. */
+struct cmq_spin {
+    uint32_t misses;  /* in a row */
+    uint32_t skipped; /* since the last try */
+};
+
 struct cmq_ring {
     struct cmq_ring_setup setup; /* texts point into instance and run_dir below */
     char instance[CMQ_INSTANCE_BYTES];
@@ -71,6 +77,7 @@ struct cmq_ring {
     _Atomic uint64_t liveness[CMQ_MEMBERS_MAX];
     _Atomic uint64_t last_work_ns; /* for the spin: when something was found last */
     _Atomic uint32_t poke[CMQ_BELL_COUNT];
+    struct cmq_spin spins[CMQ_BELL_COUNT]; /* each used by the one thread that waits there */
     struct cmq_peer peers[CMQ_MEMBERS_MAX];
 };
 

@@ -27,6 +27,7 @@ finish() {
     local code=$?
     for child in "${children[@]}"; do kill "$child" 2>/dev/null || true; done
     if [ $code -ne 0 ]; then tail -n 20 "$work"/home/log/*.log >&2 || true; fi
+    if [ -e "$work/good.conf" ]; then cp "$work/good.conf" "$CIPHERMQ_HOME/ciphermq.conf" 2>/dev/null || true; fi
     "$root/deploy/down" --purge --yes >/dev/null || true
     rm -rf "$work"
 }
