@@ -14,6 +14,11 @@
 
 #include "common/base/cmq_base.h"
 
+/* What the kernel takes beyond the peer's window. Without this it takes megabytes for a client that reads
+ * nothing; those messages count as delivered, and other clients do not get them. Measured: no cost for a
+ * client that reads. */
+enum { UNSENT_BYTES = 256 * 1024 };
+
 static int set(int fd, int level, int option, int value)
 {
     return setsockopt(fd, level, option, &value, sizeof(value));
@@ -26,7 +31,7 @@ static int set_options(int fd, uint32_t silence_ms)
         return -1;
     /* Better with them; a kernel without serves as well. */
     (void)set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    (void)set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 262144);
+    (void)set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES);
     (void)set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)silence_ms);
     return 0;
 }

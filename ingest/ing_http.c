@@ -25,8 +25,6 @@
 enum { CONNECTION_BYTES = 32 * 1024 };
 /* Blocks for bodies that are kept while there is traffic: the reference load needs five of 1 MiB. */
 enum { KEPT_BODY_BYTES = 8 << 20 };
-/* Bytes of bodies in receipt, all together: this, or room for four of the largest. */
-enum { RECEIVED_BYTES_MIN = 64 << 20 };
 /* A client that goes on sending after it was refused is read for this many bytes at most. */
 enum { LINGER_BYTES_MAX = 64 << 20 };
 enum { TICKS_PER_SWEEP = 4, TICKS_PER_TRIM = 20 };
@@ -277,7 +275,8 @@ static enum MHD_Result take_part(struct conn *conn, const char *data, size_t byt
         return refuse_now(conn, &problem);
     }
     if (conn->body.block != NULL)
-        ing_watch_set(&conn->watched, ing_watch_body_deadline(conn->start_ns, conn->body.bytes));
+        ing_watch_set(&conn->watched,
+                      ing_watch_body_deadline(&conn->http->watch, conn->start_ns, conn->body.bytes));
     return MHD_YES;
 }
 
@@ -337,7 +336,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     conn->phase = PHASE_HEAD;
     conn->route = ing_request_route(target);
     conn->start_ns = cmq_clock_mono_ns();
-    ing_watch_set(&conn->watched, conn->start_ns + ING_WATCH_GRACE_NS);
+    ing_watch_set(&conn->watched, conn->start_ns + http->watch.grace_ns);
     atomic_fetch_add_explicit(&http->in_hand, 1, memory_order_relaxed);
     return conn;
 }
@@ -474,9 +473,8 @@ enum cmq_err ing_http_start(const struct ing_http_setup *setup, struct cmq_ring 
     http->request_bytes_max = setup->request_bytes_max;
     http->message_limits = setup->message_limits;
     init_sync(http);
-    ing_watch_init(&http->watch);
-    size_t received_max = (size_t)cmq_max_u64(RECEIVED_BYTES_MIN, 4u * setup->request_bytes_max);
-    ing_body_pool_init(&http->pool, received_max, KEPT_BODY_BYTES);
+    ing_watch_init(&http->watch, setup->head_ms * CMQ_NS_PER_MS, setup->body_rate_min);
+    ing_body_pool_init(&http->pool, setup->receive_bytes_max, KEPT_BODY_BYTES);
     enum cmq_err err = ing_listen_open(setup->listen, setup->port, &http->listen_fd, reason);
     if (err != CMQ_OK)
         goto out;

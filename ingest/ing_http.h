@@ -32,6 +32,9 @@ struct ing_http_setup {
     unsigned connections_max;
     unsigned idle_s;
     size_t request_bytes_max;
+    size_t receive_bytes_max; /* of all bodies in receipt; at least request_bytes_max */
+    uint64_t head_ms;
+    uint64_t body_rate_min; /* bytes a second, > 0 */
     struct cmq_json_limits message_limits;
 };
 

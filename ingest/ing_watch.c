@@ -2,9 +2,10 @@
 
 #include <sys/socket.h>
 
-void ing_watch_init(struct ing_watch *watch)
+void ing_watch_init(struct ing_watch *watch, uint64_t grace_ns, uint64_t body_bytes_per_s)
 {
-    *watch = (struct ing_watch){.first = NULL};
+    cmq_assert(body_bytes_per_s != 0);
+    *watch = (struct ing_watch){.grace_ns = grace_ns, .body_bytes_per_s = body_bytes_per_s};
     int error = pthread_mutex_init(&watch->mutex, NULL);
     cmq_assert(error == 0);
 }

@@ -6,8 +6,8 @@
  * Callers: any thread. A deadline is set by the connection's own thread.
  *
  * The HTTP library has an idle time-out only, which one byte a minute satisfies. Here a head must be whole
- * ING_WATCH_GRACE_NS after its first line, and a body must come at ING_WATCH_BYTES_PER_S on average behind
- * that grace. A late socket is shut down, not closed: its owner notices and closes it.
+ * grace_ns after its first line, and a body must come at body_bytes_per_s on average behind that grace. A
+ * late socket is shut down, not closed: its owner notices and closes it.
  */
 #ifndef ING_WATCH_H
 #define ING_WATCH_H
@@ -18,9 +18,7 @@
 #include "common/base/cmq_base.h"
 #include "common/base/cmq_clock.h"
 
-#define ING_WATCH_GRACE_NS    (10u * CMQ_NS_PER_S)
-#define ING_WATCH_BYTES_PER_S 65536u
-#define ING_WATCH_LINGER_NS   (5u * CMQ_NS_PER_S)
+#define ING_WATCH_LINGER_NS (5u * CMQ_NS_PER_S)
 
 /* Instead of a deadline: between requests; and when it is our turn, so that nothing can be late. */
 #define ING_WATCH_IDLE 0u
@@ -39,9 +37,11 @@ struct ing_watch {
     pthread_mutex_t mutex;
     struct ing_watched *first;
     size_t count;
+    uint64_t grace_ns;         /* as the next one, constant */
+    uint64_t body_bytes_per_s; /* > 0 */
 };
 
-void ing_watch_init(struct ing_watch *watch);
+void ing_watch_init(struct ing_watch *watch, uint64_t grace_ns, uint64_t body_bytes_per_s);
 /* Nothing may be watched any more. */
 void ing_watch_fini(struct ing_watch *watch);
 /* Both return how many there are now. */
@@ -55,10 +55,10 @@ static inline void ing_watch_set(struct ing_watched *entry, uint64_t deadline_ns
     /* Relaxed: a time alone; a sweep that sees the old one acts a moment early or late. */
     atomic_store_explicit(&entry->deadline_ns, deadline_ns, memory_order_relaxed);
 }
-/* When a body must be here of which `bytes` bytes have come since start_ns. */
-static inline uint64_t ing_watch_body_deadline(uint64_t start_ns, size_t bytes)
+/* When a body must be here of which `bytes` bytes have come since start_ns. bytes < 2^34. */
+static inline uint64_t ing_watch_body_deadline(const struct ing_watch *watch, uint64_t start_ns, size_t bytes)
 {
-    return start_ns + ING_WATCH_GRACE_NS + bytes * (CMQ_NS_PER_S / ING_WATCH_BYTES_PER_S);
+    return start_ns + watch->grace_ns + bytes * CMQ_NS_PER_S / watch->body_bytes_per_s;
 }
 
 #endif

@@ -106,9 +106,21 @@ static enum cmq_err check_arena(const char *key, uint64_t bytes, uint64_t record
     return CMQ_OK;
 }
 
+/* Of two sizes the first may not be the larger one. */
+static enum cmq_err check_order(const char *small_key, uint64_t small, const char *large_key, uint64_t large,
+                                struct cmq_reason *reason)
+{
+    struct cmq_conf_number small_text, large_text;
+    if (small <= large)
+        return CMQ_OK;
+    return cmq_reason_set(reason, CMQ_ERR_INVALID,
+                          "%s = %s is more than %s = %s: lower the first or raise the second", small_key,
+                          cmq_conf_number(&small_text, small, "bytes"), large_key,
+                          cmq_conf_number(&large_text, large, "bytes"));
+}
+
 static enum cmq_err check_sizes(const struct cmq_conf *conf, struct cmq_reason *reason)
 {
-    struct cmq_conf_number message, request;
     uint64_t record = cmq_conf_record_bytes_max(conf);
     if (!cmq_is_pow2(conf->ring_slots)) {
         uint64_t below = 1ull << (63 - __builtin_clzll(conf->ring_slots));
@@ -116,14 +128,14 @@ static enum cmq_err check_sizes(const struct cmq_conf *conf, struct cmq_reason *
             reason, CMQ_ERR_INVALID, "ring.slots = %llu: it must be a power of two, say %llu or %llu",
             (unsigned long long)conf->ring_slots, (unsigned long long)below, (unsigned long long)below * 2u);
     }
-    if (conf->ingest_message_bytes_max > conf->ingest_request_bytes_max)
-        return cmq_reason_set(
-            reason, CMQ_ERR_INVALID,
-            "ingest.message_bytes_max = %s is more than ingest.request_bytes_max = %s: lower the "
-            "first or raise the second",
-            cmq_conf_number(&message, conf->ingest_message_bytes_max, "bytes"),
-            cmq_conf_number(&request, conf->ingest_request_bytes_max, "bytes"));
-    enum cmq_err err = check_arena("ingest.arena_bytes", conf->ingest_arena_bytes, record, conf, reason);
+    enum cmq_err err = check_order("ingest.message_bytes_max", conf->ingest_message_bytes_max,
+                                   "ingest.request_bytes_max", conf->ingest_request_bytes_max, reason);
+    if (err == CMQ_OK)
+        err = check_order("ingest.request_bytes_max", conf->ingest_request_bytes_max,
+                          "ingest.receive_bytes_max", conf->ingest_receive_bytes_max, reason);
+    if (err != CMQ_OK)
+        return err;
+    err = check_arena("ingest.arena_bytes", conf->ingest_arena_bytes, record, conf, reason);
     if (err == CMQ_OK)
         err = check_arena("encryptor.arena_bytes", conf->encryptor_arena_bytes, record + SEALED_MORE, conf,
                           reason);

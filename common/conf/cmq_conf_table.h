@@ -1,20 +1,18 @@
 /*
- * cmq_conf_table: every setting of the broker, once. Parser, --help, sample file and reference page come from it.
- * Ownership: none, macros only.
- * Units: named in the unit column; sizes may be written with K, M, G (powers of 1024) and times with ms, s, m.
- * Errors: none.
- * Callers: common/conf only.
+ * cmq_conf_table: every setting of the broker, once. Parser, --help, sample file and reference page come from
+ * it. Ownership: none, macros only. Units: named in the unit column; sizes may be written with K, M, G
+ * (powers of 1024) and times with ms, s, m. Errors: none. Callers: common/conf only.
  *
  * U64(section, name, default, min, max, unit, when, help)   number, field uint64_t
  * TEXT(section, name, default, bytes_max, when, help)       text, field char[bytes_max + 1]
- * WORD(section, name, default, "a|b|c", when, help)         one of the words, field uint32_t = index of the word
- * when: START = read at start-up only; LIVE = taken by a running stage on SIGHUP.
+ * WORD(section, name, default, "a|b|c", when, help)         one of the words, field uint32_t = index of the
+ * word when: START = read at start-up only; LIVE = taken by a running stage on SIGHUP.
  */
 #ifndef CMQ_CONF_TABLE_H
 #define CMQ_CONF_TABLE_H
 
-#define CMQ_KIB(n) ((n) * 1024ull)
-#define CMQ_MIB(n) ((n) * 1024ull * 1024ull)
+#define CMQ_KIB(n) ((n)*1024ull)
+#define CMQ_MIB(n) ((n)*1024ull * 1024ull)
 
 /* clang-format off */
 #define CMQ_CONF_MAP(U64, TEXT, WORD)                                                                                        \
@@ -40,6 +38,9 @@
     U64(ingest, waiting_bytes_max, CMQ_MIB(64), 0, CMQ_MIB(16384), "bytes", LIVE, "requests waiting for space, in all")      \
     U64(ingest, connections_max, 4096, 1, 65000, "connections", START, "open HTTP connections of one instance")              \
     U64(ingest, idle_s, 60, 1, 3600, "s", START, "idle HTTP connections are closed after this")                              \
+    U64(ingest, receive_bytes_max, CMQ_MIB(64), 1024, CMQ_MIB(16384), "bytes", START, "bodies in receipt, in all")            \
+    U64(ingest, head_ms, 10000, 100, 600000, "ms", START, "a request's head must be whole by then")                           \
+    U64(ingest, body_rate_min, 65536, 1, CMQ_MIB(1024), "bytes", START, "a body must come this fast, per second, behind head_ms") \
     WORD(ingest, ack, "accepted", "accepted", START, "what a 200 promises: accepted = survives the death of any process")    \
                                                                                                                              \
     TEXT(encryptor, kek_file, "/etc/ciphermq/kek", 255, START, "key-encryption key, 32 bytes, mode 0400")                    \

@@ -147,7 +147,7 @@ static enum cmq_err key_refused(const char *path, const struct stat *found, enum
 enum cmq_err cmq_keyfile_read_key(const char *path, enum cmq_keyfile_owner owner,
                                   uint8_t ret_key[CMQ_KEYFILE_KEY_BYTES], struct cmq_reason *reason)
 {
-    struct stat found;
+    struct stat found = {0};
     int fd;
     enum cmq_err err = open_regular(path, &fd, &found, reason);
     if (err != CMQ_OK)

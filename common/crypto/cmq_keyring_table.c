@@ -49,6 +49,7 @@ static enum cmq_err key_take(const struct cmq_keyring *keyring, struct cmq_key_t
                              const struct cmq_image_entry *entry, const struct cmq_key_table *before,
                              struct cmq_reason *reason)
 {
+    cmq_assert(table->keys != NULL); /* there is room for as many as were counted */
     uint8_t *bytes = table->memory.data + table->count * CMQ_KEYRING_KEY_BYTES;
     enum cmq_err err = cmq_image_unwrap(keyring->sealer, keyring->side, keyring->keks->kek, entry, bytes);
     if (err != CMQ_OK)
@@ -100,8 +101,10 @@ static enum cmq_err table_alloc(size_t count, struct cmq_key_table **ret_table, 
 {
     struct cmq_key_table *table = calloc(1, sizeof *table);
     enum cmq_err err = CMQ_OK;
-    if (table == NULL)
-        return cmq_reason_set(reason, CMQ_ERR_NOMEM, "no memory for %zu keys", count);
+    if (table == NULL) {
+        (void)cmq_reason_set(reason, CMQ_ERR_NOMEM, "no memory for %zu keys", count);
+        return CMQ_ERR_NOMEM;
+    }
     if (count == 0)
         goto out;
     table->keys = calloc(count, sizeof *table->keys);

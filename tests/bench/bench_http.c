@@ -24,9 +24,9 @@ void bench_request_fini(struct bench_request *request)
 
 static uint8_t *put(uint8_t *dst, const char *text)
 {
-    size_t bytes = strlen(text);
-    memcpy(dst, text, bytes);
-    return dst + bytes;
+    while (*text != '\0')
+        *dst++ = (uint8_t)*text++;
+    return dst;
 }
 
 void bench_request_build(struct bench_request *request, const struct bench_request_form *form, uint64_t first,

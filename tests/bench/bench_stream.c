@@ -64,14 +64,12 @@ static void end_string(struct bench_stream *stream, uint64_t now_ns)
 
 static void take_string_byte(struct bench_stream *stream, uint8_t byte, uint64_t now_ns)
 {
-    if (stream->high_surrogate != 0 && byte != '\\')
+    if (byte < 0x20 || (stream->high_surrogate != 0 && byte != '\\'))
         turn_bad(stream);
     else if (byte == '"')
         end_string(stream, now_ns);
     else if (byte == '\\')
         stream->phase = BENCH_STREAM_ESCAPE;
-    else if (byte < 0x20)
-        turn_bad(stream);
     else
         add_content_byte(stream, byte);
 }

@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define BENCH_TEXT_WORDS 6u
-#define BENCH_TEXT_BYTES (BENCH_TEXT_WORDS * 8u)
+#define BENCH_TEXT_BYTES ((size_t)BENCH_TEXT_WORDS * 8u)
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "bench_text counts up bytes inside words");
 

@@ -352,13 +352,9 @@ static void csv_has_a_row_a_message_and_a_summary(void **state)
     snprintf(summary, sizeof summary, "%s/results_summary.csv", directory);
     snprintf(options, sizeof options, "--messages 1000 --size 100 --csv %s", path);
     assert_passes(FAKE_NONE, 0, "batch", options, &outcome);
-    unsigned id = 0, status = 0;
-    double latency = 0;
     assert_int_equal(count_lines(path, second, sizeof second), 1001);
-    assert_int_equal(sscanf(second, "%u,%u,%lf,", &id, &status, &latency), 3);
-    assert_int_equal(id, 1);
-    assert_int_equal(status, 200);
-    assert_true(latency > 0 && latency < 10);
+    assert_memory_equal(second, "1,200,0.", 8);
+    assert_true(strtod(second + 6, NULL) > 0);
     assert_non_null(strstr(second, ",True,\r\n"));
     assert_int_equal(count_lines(summary, second, sizeof second), 8);
     assert_string_equal(second, "Total messages sent,1000\r\n");

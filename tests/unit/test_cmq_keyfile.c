@@ -304,6 +304,30 @@ static void new_file_does_not_replace_one_that_is_there(void **state)
     (void)state;
     assert_int_equal(cmq_keyfile_write(dir.kek, cmq_span_make("x", 1), 0400, true, &reason), CMQ_ERR_EXISTS);
     assert_int_equal(keyring_dir_read(dir.kek, file_bytes, sizeof file_bytes), 32);
+    char aside[128];
+    (void)snprintf(aside, sizeof aside, "%s.new", dir.kek);
+    assert_int_equal(access(aside, F_OK), -1);
+}
+
+static int idle_unlink(const char *path)
+{
+    (void)path;
+    return 0;
+}
+
+/* As if somebody made it again at once: what was not made by us is not written to. */
+static void file_aside_that_cannot_be_made_new_is_not_used(void **state)
+{
+    (void)state;
+    struct cmq_keyfile_sys sys = *cmq_keyfile_real_sys();
+    char aside[128];
+    (void)snprintf(aside, sizeof aside, "%s.new", dir.kek);
+    keyring_dir_write(aside, "planted", 7, 0600);
+    sys.unlink = idle_unlink;
+    cmq_keyfile_set_sys(&sys);
+    assert_int_equal(cmq_keyfile_write(dir.kek, cmq_span_make("x", 1), 0400, false, &reason), CMQ_ERR_SYSTEM);
+    assert_int_equal(keyring_dir_read(aside, file_bytes, sizeof file_bytes), 7);
+    assert_memory_equal(file_bytes, "planted", 7);
 }
 
 static uid_t chown_owner;
@@ -390,6 +414,7 @@ int main(void)
         DIR_TEST(create_in_a_directory_that_is_missing_says_so),
         DIR_TEST(path_that_is_empty_or_too_long_is_refused),
         DIR_TEST(new_file_does_not_replace_one_that_is_there),
+        DIR_TEST(file_aside_that_cannot_be_made_new_is_not_used),
         DIR_TEST(replaced_file_keeps_its_group_or_is_not_replaced),
         cmocka_unit_test(files_follow_the_owner_of_their_directory),
     };

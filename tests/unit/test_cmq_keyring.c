@@ -219,12 +219,15 @@ static void seal_key_takes_the_most_specific_pattern(void **state)
                {"orders.us.new.x", "orders.>"},
                {"ab.cd", "ab.*"}, /* as long and as wild as *.cd, larger bytes */
                {"xy.cd", "*.cd"},
-               {"ab.ef", "ab.*"}};
+               {"ab.ef", "ab.*"},
+               {"a.b.c", "*.b.c"}}; /* as long as a.*.*, less wild */
     struct cmq_keyring *keyring = keyring_dir_open(&dir, CMQ_KEYRING_ENCRYPTOR);
     rotate(keyring, "orders.>", true);
     rotate(keyring, "orders.*.new", true);
     rotate(keyring, "ab.*", true);
     rotate(keyring, "*.cd", true);
+    rotate(keyring, "a.*.*", true);
+    rotate(keyring, "*.b.c", true);
     rotate(keyring, "orders.>", true);      /* a later epoch is not more specific */
     for (int round = 0; round < 2; round++) /* the second time out of the cache */
         for (size_t i = 0; i < CMQ_COUNT_OF(row); i++)

@@ -186,7 +186,7 @@ static void key_that_its_id_does_not_commit_to_is_refused(void **state)
     static uint8_t bytes[IMAGE_ROOM];
     struct cmq_keyring *good = keyring_dir_open(&dir, CMQ_KEYRING_ENCRYPTOR), *keyring;
     const size_t count = keyring_dir_read(dir.keyring, bytes, sizeof bytes), covered = count - 32;
-    uint8_t *entry = bytes + 56, aad[20 + 4 + 8 + 1 + 16 + 2 + 1] = "ciphermq wrap enc v1";
+    uint8_t *entry = bytes + 56, aad[20 + 4 + 8 + 1 + 16 + 2 + 1] = "ciphermq wrap enc v1", key[32];
     for (int flip = 0; flip < 2; flip++) { /* first with the right id: the test's own bytes are good */
         entry[24] ^= (uint8_t)flip;
         memcpy(aad + 20, entry + 4, 12); /* epoch, created_ms */
@@ -203,6 +203,13 @@ static void key_that_its_id_does_not_commit_to_is_refused(void **state)
         if (err == CMQ_OK)
             cmq_keyring_free(keyring);
     }
+    entry[24] ^= 1; /* the other wrap, as create made it: the same but for the label */
+    memcpy(aad + 33, entry + 24, 16);
+    memcpy(aad, "ciphermq wrap out v1", 20);
+    assert_int_equal(cmq_open(good->sealer, good->keks->delivery_kek, entry + 112,
+                              cmq_span_make(aad, sizeof aad), cmq_span_make(entry + 136, 48), key),
+                     CMQ_OK);
+    assert_memory_equal(key, good->table->keys[0].data.key, sizeof key);
     cmq_keyring_free(good);
 }
 

@@ -43,6 +43,9 @@ static int start(void **state, unsigned threads)
         .connections_max = 64,
         .idle_s = 60,
         .request_bytes_max = REQUEST_BYTES_MAX,
+        .receive_bytes_max = 64u << 20,
+        .head_ms = 10000,
+        .body_rate_min = 65536,
         .message_limits = {.message_bytes_max = MESSAGE_BYTES_MAX, .messages_max = 20000},
     };
     fixture->ring = fake_ring_new();
@@ -799,7 +802,8 @@ static void a_bad_address_is_refused_with_the_fix(void **state)
     (void)state;
     struct cmq_reason reason;
     struct ing_http *http;
-    struct ing_http_setup setup = {.listen = "localhost.", .threads = 1, .connections_max = 4, .idle_s = 1};
+    struct ing_http_setup setup = {
+        .listen = "localhost.", .threads = 1, .connections_max = 4, .idle_s = 1, .body_rate_min = 1};
     assert_int_equal(ing_http_start(&setup, NULL, NULL, &http, &reason), CMQ_ERR_INVALID);
     assert_non_null(strstr(reason.text, "127.0.0.1"));
     const struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
