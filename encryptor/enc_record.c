@@ -42,7 +42,7 @@ static enum cmq_err seal_unit(struct cmq_sealer *sealer, struct cmq_keyring *key
     const size_t sealed_bytes = plain->messages.bytes + CMQ_TAG_BYTES;
     if (writer->left < CMQ_SEALED_UNIT_BYTES + unit.topic_bytes + sealed_bytes)
         return CMQ_ERR_TOO_BIG;
-    err = cmq_seal_nonce(sealer, unit.nonce);
+    err = cmq_seal_nonce(unit.nonce);
     if (err != CMQ_OK)
         return err;
     unit.sealed = cmq_span_make(NULL, sealed_bytes);

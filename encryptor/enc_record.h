@@ -2,8 +2,8 @@
  * enc_record: one plain batch -> one sealed batch.
  * Ownership: borrows keyring and sealer.
  * Units: bytes, messages.
- * Errors: CMQ_ERR_MALFORMED, CMQ_ERR_VERSION, CMQ_ERR_TOO_BIG: the record is to become VOID; CMQ_ERR_KEY,
- *         CMQ_ERR_EXHAUSTED, CMQ_ERR_SYSTEM: no key or no cipher, the record stays for later.
+ * Errors: CMQ_ERR_MALFORMED, CMQ_ERR_VERSION, CMQ_ERR_TOO_BIG: the record is to become VOID; any other: no key or no
+ *         cipher now (a file, the random source, a lock), the record stays for later.
  * Callers: the pump thread.
  */
 #ifndef ENC_RECORD_H

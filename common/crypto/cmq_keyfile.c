@@ -148,7 +148,7 @@ enum cmq_err cmq_keyfile_read_key(const char *path, enum cmq_keyfile_owner owner
                                   uint8_t ret_key[CMQ_KEYFILE_KEY_BYTES], struct cmq_reason *reason)
 {
     struct stat found = {0};
-    int fd;
+    int fd = -1;
     enum cmq_err err = open_regular(path, &fd, &found, reason);
     if (err != CMQ_OK)
         return err;
@@ -182,7 +182,7 @@ bool cmq_keyfile_stamp_equal(const struct cmq_keyfile_stamp *a, const struct cmq
 enum cmq_err cmq_keyfile_stamp(const char *path, struct cmq_keyfile_stamp *ret_stamp,
                                struct cmq_reason *reason)
 {
-    struct stat found;
+    struct stat found = {0};
     int fd = -1;
     enum cmq_err err = open_regular(path, &fd, &found, reason);
     if (err != CMQ_OK)
@@ -195,7 +195,7 @@ enum cmq_err cmq_keyfile_stamp(const char *path, struct cmq_keyfile_stamp *ret_s
 enum cmq_err cmq_keyfile_load(const char *path, struct cmq_buf *content, struct cmq_keyfile_stamp *ret_stamp,
                               struct cmq_reason *reason)
 {
-    struct stat found;
+    struct stat found = {0};
     int fd = -1;
     enum cmq_err err = open_regular(path, &fd, &found, reason);
     if (err != CMQ_OK)
@@ -228,7 +228,7 @@ enum cmq_err cmq_keyfile_load(const char *path, struct cmq_buf *content, struct 
 
 bool cmq_keyfile_exists(const char *path)
 {
-    struct stat found;
+    struct stat found = {0};
     return lstat(path, &found) == 0 || errno != ENOENT;
 }
 

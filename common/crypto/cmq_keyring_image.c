@@ -186,7 +186,7 @@ static enum cmq_err wrap(struct cmq_sealer *sealer, enum cmq_keyring_side side, 
 {
     uint8_t aad[AAD_BYTES_MAX];
     const size_t aad_bytes = wrap_aad(side, entry, aad);
-    enum cmq_err err = cmq_seal_nonce(sealer, dst);
+    enum cmq_err err = cmq_seal_nonce(dst);
     if (err != CMQ_OK)
         return err;
     return cmq_seal(sealer, kek, dst, cmq_span_make(aad, aad_bytes),

@@ -20,20 +20,16 @@
 enum {
     BLOCK_BYTES = 16,
     GCM_NONCE_BYTES = 12,
-    POOL_NONCES = 42,      /* 1,008 random bytes: 48 ns a nonce in place of 220 */
     PIECE_BYTES = 64 << 20 /* the lengths of EVP are int */
 };
 static const uint64_t unit_bytes_max = UINT64_C(1) << 32;
 
-/* Lives in memory that a forked child finds zeroed. All zero = no nonces in stock, no key known, so a child
- * shares neither with its parent. */
+/* Lives in memory that a forked child finds zeroed. All zero = no key known. */
 struct vault {
-    uint32_t nonces_left;
     uint32_t key_known;
     uint8_t key[CMQ_SEAL_KEY_BYTES]; /* whose schedule `block` holds */
     uint8_t k1[BLOCK_BYTES];
     uint8_t unit_key[CMQ_SEAL_KEY_BYTES];
-    uint8_t nonces[POOL_NONCES][CMQ_SEAL_NONCE_BYTES];
 };
 
 struct cmq_sealer {
@@ -95,19 +91,9 @@ void cmq_sealer_free(struct cmq_sealer *sealer)
     free(sealer);
 }
 
-enum cmq_err cmq_seal_nonce(struct cmq_sealer *sealer, uint8_t ret_nonce[CMQ_SEAL_NONCE_BYTES])
+enum cmq_err cmq_seal_nonce(uint8_t ret_nonce[CMQ_SEAL_NONCE_BYTES])
 {
-    struct vault *vault = sealer->vault;
-    if (vault->nonces_left == 0) {
-        enum cmq_err err = cmq_secret_random(vault->nonces, sizeof vault->nonces);
-        if (err != CMQ_OK)
-            return err;
-        vault->nonces_left = POOL_NONCES;
-    }
-    uint8_t *nonce = vault->nonces[--vault->nonces_left];
-    memcpy(ret_nonce, nonce, CMQ_SEAL_NONCE_BYTES);
-    cmq_secret_cleanse(nonce, CMQ_SEAL_NONCE_BYTES);
-    return CMQ_OK;
+    return cmq_secret_random(ret_nonce, CMQ_SEAL_NONCE_BYTES);
 }
 
 static bool encrypt_blocks(struct cmq_sealer *sealer, uint8_t *dst, const uint8_t *src, int bytes)

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
@@ -72,6 +73,17 @@ def receive(client, count):
     got = []
     while len(got) < count:
         got += json.loads(client.receive(WAIT_S))
+    return got
+
+
+def receive_shared(clients, count):
+    """`count` messages of several clients, a list for each."""
+    got = [[] for _ in clients]
+    deadline = time.monotonic() + WAIT_S
+    while sum(map(len, got)) < count:
+        assert time.monotonic() < deadline, f"{sum(map(len, got))} of {count} messages came"
+        for i, client in enumerate(clients):
+            got[i] += quietly(client, 0.02)
     return got
 
 
@@ -163,13 +175,7 @@ class Dispatcher(unittest.TestCase):
         self.wait_counter(broker, "clients", 2)
         for i in range(20):
             post(broker, numbered(i * 1000, 1000, 100))
-        got = [[], []]
-        while sum(map(len, got)) < 20000:
-            for i, client in enumerate(clients):
-                try:
-                    got[i] += json.loads(client.receive(0.05))
-                except TimeoutError:
-                    pass
+        got = receive_shared(clients, 20000)
         self.assertEqual(sorted(got[0] + got[1]), sorted(numbered(0, 20000, 100)))
         self.assertTrue(got[0] and got[1])
         for part in got:  # in order for each
@@ -180,7 +186,8 @@ class Dispatcher(unittest.TestCase):
         self.finish(broker)
 
     def test_killed_clients_messages_go_to_the_next(self):
-        broker = self.broker(settings={"dispatcher.frame_bytes_max": 65536})
+        # Frames larger than what the kernel takes for a client that does not read.
+        broker = self.broker(settings={"dispatcher.frame_bytes_max": 1 << 20})
         stuck = connect(broker, receive_buffer=4096)
         self.wait_counter(broker, "clients", 1)
         for i in range(100):
@@ -199,7 +206,7 @@ class Dispatcher(unittest.TestCase):
         self.finish(broker)
 
     def test_slow_client_costs_one_frame_and_is_closed_when_it_takes_nothing(self):
-        broker = self.broker(settings={"dispatcher.write_timeout_ms": 4000, "dispatcher.frame_bytes_max": 262144})
+        broker = self.broker(settings={"dispatcher.write_timeout_ms": 4000, "dispatcher.frame_bytes_max": 1 << 20})
         slow = connect(broker, receive_buffer=4096)
         self.wait_counter(broker, "clients", 1)
         before = self.rss_kib(broker)
@@ -213,7 +220,7 @@ class Dispatcher(unittest.TestCase):
             return self.counters(broker)["clients_dropped"] == 1
 
         wait_until(dropped, WAIT_S, "slow one closed")
-        self.assertLess(self.rss_kib(broker) - before, 4096)
+        self.assertLess(self.rss_kib(broker) - before, 6144)
         wait_until(lambda: got.extend(quietly(client, 0.05)) or broker.delivered_all(), WAIT_S, "all delivered")
         # All but what the kernel had taken for the slow one.
         self.assertEqual(len(got), len(set(got)))
@@ -348,13 +355,7 @@ class Dispatcher(unittest.TestCase):
             wait_until(lambda: sum(self.counters(broker, i)["clients"] for i in range(2)) == len(clients), WAIT_S, "in")
         for i in range(40):
             post(broker, numbered(i * 500, 500, 60))
-        got = []
-        while len(got) < 20000:
-            for client in clients:
-                try:
-                    got += json.loads(client.receive(0.02))
-                except TimeoutError:
-                    pass
+        got = sum(receive_shared(clients, 20000), [])
         for client in clients:
             got += quietly(client, 0.02)
         self.assertEqual(sorted(got), sorted(numbered(0, 20000, 60)))
@@ -416,7 +417,7 @@ class Dispatcher(unittest.TestCase):
         self.finish(broker)
 
     def test_drain_ends_at_its_deadline_although_a_client_takes_nothing(self):
-        broker = self.broker(settings={"common.drain_ms": 300, "dispatcher.frame_bytes_max": 65536})
+        broker = self.broker(settings={"common.drain_ms": 300, "dispatcher.frame_bytes_max": 1 << 20})
         stuck = connect(broker, receive_buffer=4096)
         self.wait_counter(broker, "clients", 1)
         for i in range(100):

@@ -111,7 +111,7 @@ static void add_claiming(const struct cmq_sealed_head *head, const char *topic, 
     assert_int_equal(cmq_keyring_seal_key(sealing, cmq_span_make(topic, strlen(topic)), &key, &reason),
                      CMQ_OK);
     memcpy(unit.key_id, key->key_id, sizeof(unit.key_id));
-    assert_int_equal(cmq_seal_nonce(sealer, unit.nonce), CMQ_OK);
+    assert_int_equal(cmq_seal_nonce(unit.nonce), CMQ_OK);
     size_t aad_bytes = cmq_sealed_aad(aad, head, &unit);
     batch_bytes += cmq_sealed_encode_unit(batch + batch_bytes, &unit);
     assert_int_equal(cmq_seal(sealer, key->key, unit.nonce, cmq_span_make(aad, aad_bytes),
