@@ -2,6 +2,7 @@
 
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
+#include "common/shm/cmq_crash.h"
 #include "dispatcher/dsp_sock.h"
 #include "dispatcher/dsp_ws_int.h"
 
@@ -139,6 +140,7 @@ static int send_frame(struct dsp_ws *ws, struct dsp_client *client, uint64_t sta
     client->share.flight_bytes = bytes;
     if (lws_write(client->wsi, text, bytes, LWS_WRITE_TEXT) < (int)bytes)
         return -1;
+    CMQ_CRASH_POINT("frame.written");
     if (lws_partial_buffered(client->wsi) == 0)
         dsp_group_delivered(&ws->group, &client->share);
     client->progress_ns = cmq_clock_mono_ns();

@@ -1,8 +1,10 @@
 /*
- * dsp_frame: builds the text of one WebSocket frame, a JSON array of strings, in a buffer that is used again
- * and again. Ownership: init/fini on the caller's memory; the text belongs to the frame and lasts until the
- * next begin. Units: bytes of text, messages. bytes_max is exceeded only by a single message that is larger:
- * it goes alone. Errors: CMQ_ERR_NOMEM. Callers: the delivery thread.
+ * dsp_frame: builds the text of one WebSocket frame, a JSON array of strings, in a buffer that is used again and
+ *            again.
+ * Ownership: init/fini on the caller's memory; the text belongs to the frame and lasts until the next begin.
+ * Units: bytes of text, messages. bytes_max is exceeded only by a single message that is larger: it goes alone.
+ * Errors: CMQ_ERR_NOMEM.
+ * Callers: the delivery thread.
  */
 #ifndef DSP_FRAME_H
 #define DSP_FRAME_H

@@ -1,9 +1,10 @@
 /*
- * dsp_group: consumer group `default` of the root endpoint: who gets which messages, and when a record is
- * done. Ownership: the group owns the records it claimed and all ranges; clients are the caller's memory,
- * frames too. It borrows ring and opener. Units: messages, bytes, records. Errors: CMQ_ERR_NOMEM, and what
- * cmq_ring_claim and dsp_record_open say; after one the process should end. Callers: the delivery thread. No
- * sockets here, no locks, no clock.
+ * dsp_group: consumer group `default` of the root endpoint: who gets which messages, and when a record is done.
+ * Ownership: the group owns the records it claimed and all ranges; clients are the caller's memory, frames too. It
+ *            borrows ring and opener.
+ * Units: messages, bytes, records.
+ * Errors: CMQ_ERR_NOMEM, and what cmq_ring_claim and dsp_record_open say; after one the process should end.
+ * Callers: the delivery thread. No sockets here, no locks, no clock.
  *
  * Happy path:
  *   - a client that can take more asks dsp_group_fill: messages of pending ranges, then of newly claimed

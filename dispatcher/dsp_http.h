@@ -1,7 +1,10 @@
 /*
- * dsp_http: plain HTTP on the WebSocket port: the text at `/`, errors as problem+json (RFC 9457), and the
- * decision about upgrades. Ownership: nothing is kept. Units: none. Errors: none; what cannot be answered is
- * closed. Callers: the delivery thread, from the library's callback. The return values are the library's.
+ * dsp_http: plain HTTP on the WebSocket port: the text at `/`, errors as problem+json (RFC 9457), and the decision
+ *           about upgrades.
+ * Ownership: nothing is kept.
+ * Units: none.
+ * Errors: none; what cannot be answered is closed.
+ * Callers: the delivery thread, from the library's callback. The return values are the library's.
  */
 #ifndef DSP_HTTP_H
 #define DSP_HTTP_H

@@ -1,10 +1,11 @@
 /*
- * dsp_record: the content of a claimed record: decrypted, private, divided into segments of deliverable
- * messages. Ownership: struct dsp_record is the caller's and owns its buffers; they are used again by the
- * next open. The opener borrows ring and keyring. Units: bytes; index = number of a message in its record,
- * over all units, so that every dispatcher counts alike. Errors: CMQ_ERR_NOMEM, CMQ_ERR_SYSTEM (OpenSSL).
- * What is wrong with the bytes is no error: those messages are counted as undeliverable, logged without
- * content, and left out, so that nothing stops behind them. Callers: the delivery thread.
+ * dsp_record: the content of a claimed record: decrypted, private, divided into segments of deliverable messages.
+ * Ownership: struct dsp_record is the caller's and owns its buffers; they are used again by the next open. The
+ *            opener borrows ring and keyring.
+ * Units: bytes; index = number of a message in its record, over all units, so that every dispatcher counts alike.
+ * Errors: CMQ_ERR_NOMEM, CMQ_ERR_SYSTEM (OpenSSL). What is wrong with the bytes is no error: those messages are
+ *         counted as undeliverable, logged without content, and left out, so that nothing stops behind them.
+ * Callers: the delivery thread.
  */
 #ifndef DSP_RECORD_H
 #define DSP_RECORD_H

@@ -1,8 +1,10 @@
 /*
- * dsp_sock: sockets as the kernel sees them: listening, accepting, and what the WebSocket library does not
- * tell. Ownership: the caller closes what it gets. Units: bytes, milliseconds. Errors: listen:
- * CMQ_ERR_INVALID (no address of this machine), CMQ_ERR_AGAIN (in use), CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM,
- * with a sentence. The others say so in their result. Callers: any thread.
+ * dsp_sock: sockets as the kernel sees them: listening, accepting, and what the WebSocket library does not tell.
+ * Ownership: the caller closes what it gets.
+ * Units: bytes, milliseconds.
+ * Errors: listen: CMQ_ERR_INVALID (no address of this machine), CMQ_ERR_AGAIN (in use), CMQ_ERR_PERMISSION,
+ *         CMQ_ERR_SYSTEM, with a sentence. The others say so in their result.
+ * Callers: any thread.
  *
  * Why not the library's own listener: as packaged (one service thread) it never sets SO_REUSEPORT, whatever
  * its option says, so that instances could not share the port.

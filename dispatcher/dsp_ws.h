@@ -1,9 +1,10 @@
 /*
  * dsp_ws: the WebSocket server and its delivery thread, which owns group, frame and clients.
  * Ownership: start/stop on the caller's memory. Borrows ring and keyring; the keyring belongs to the delivery
- * thread between start and stop. Units: milliseconds, bytes, nanoseconds of CLOCK_MONOTONIC. Errors: start:
- * CMQ_ERR_SYSTEM (port in use, ...), CMQ_ERR_NOMEM, with a sentence. Later faults: cmq_proc_fail. Callers:
- * the main thread.
+ *            thread between start and stop.
+ * Units: milliseconds, bytes, nanoseconds of CLOCK_MONOTONIC.
+ * Errors: start: CMQ_ERR_SYSTEM (port in use, ...), CMQ_ERR_NOMEM, with a sentence. Later faults: cmq_proc_fail.
+ * Callers: the main thread.
  *
  * Threads: delivery (poll loop of the library, everything of delivery), waiter (dsp_waiter). Others speak to
  * the delivery thread by flags and lws_cancel_service, the library's only call that is allowed from another

@@ -1,6 +1,7 @@
 /*
  * dsp_ws_int: the state of the WebSocket server, shared by dsp_ws.c (library, threads, life) and dsp_client.c
- * (delivery). Ownership: one struct dsp_ws a process, on the heap; dsp_ws_start and dsp_ws_stop own it.
+ *             (delivery).
+ * Ownership: one struct dsp_ws a process, on the heap; dsp_ws_start and dsp_ws_stop own it.
  * Units: milliseconds, bytes, nanoseconds of CLOCK_MONOTONIC.
  * Errors: none.
  * Callers: the two files. Fields say which thread uses them.

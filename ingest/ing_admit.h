@@ -1,9 +1,10 @@
 /*
  * ing_admit: records enter the ring here, at once or, when it is full, in the order in which they came.
- * Ownership: tickets are the caller's memory and must stay until their done callback has run; the record's
- * bytes are copied when a ticket is filled and freed before done. Units: milliseconds, bytes. Errors:
- * CMQ_ERR_AGAIN (no room now: fill a ticket and queue it), CMQ_ERR_FULL (no room, and waiting is over or not
- *         allowed), CMQ_ERR_DRAINING, CMQ_ERR_NOMEM, else what cmq_ring_publish says.
+ * Ownership: tickets are the caller's memory and must stay until their done callback has run; the record's bytes
+ *            are copied when a ticket is filled and freed before done.
+ * Units: milliseconds, bytes.
+ * Errors: CMQ_ERR_AGAIN (no room now: fill a ticket and queue it), CMQ_ERR_FULL (no room, and waiting is over or
+ *         not allowed), CMQ_ERR_DRAINING, CMQ_ERR_NOMEM, else what cmq_ring_publish says.
  * Callers: any thread; nothing here blocks but ing_admit_stop.
  *
  *   - nobody waits, and the ring has room: published at once by the caller;

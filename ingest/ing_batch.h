@@ -1,7 +1,8 @@
 /*
- * ing_batch: a request body -> the parts of one plain batch. The whole body is checked before there is a
- * batch. Ownership: a packer is heap memory of one thread and reused; the parts of a batch point into it and
- * are valid until the next call with the same packer. Units: bytes, messages, milliseconds since 1970.
+ * ing_batch: a request body -> the parts of one plain batch. The whole body is checked before there is a batch.
+ * Ownership: a packer is heap memory of one thread and reused; the parts of a batch point into it and are valid
+ *            until the next call with the same packer.
+ * Units: bytes, messages, milliseconds since 1970.
  * Errors: a struct ing_problem; its detail points into the packer, as the parts do.
  * Callers: one thread a packer.
  */

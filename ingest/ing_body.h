@@ -1,8 +1,9 @@
 /*
  * ing_body: the bytes of one request body while they arrive, and the pool that large ones come from.
- * Ownership: a body belongs to its connection; its memory is its own array while small, else a block of the
- * pool. Units: bytes. Blocks are powers of two; CMQ_JSON_PADDING readable bytes follow the content. Errors:
- * CMQ_ERR_FULL (all bodies together are over the pool's limit), CMQ_ERR_NOMEM; the content is then unchanged.
+ * Ownership: a body belongs to its connection; its memory is its own array while small, else a block of the pool.
+ * Units: bytes. Blocks are powers of two; CMQ_JSON_PADDING readable bytes follow the content.
+ * Errors: CMQ_ERR_FULL (all bodies together are over the pool's limit), CMQ_ERR_NOMEM; the content is then
+ *         unchanged.
  * Callers: a body: one thread at a time. The pool: any thread.
  *
  * Memory is bounded: bytes received and not yet parsed never exceed received_bytes_max over all connections,

@@ -2,8 +2,9 @@
  * ing_listen: the listening socket.
  * Ownership: the caller closes the descriptor.
  * Units: port 0 means any free one (tests).
- * Errors: CMQ_ERR_INVALID (not a numeric address), CMQ_ERR_EXISTS (in use), CMQ_ERR_PERMISSION,
- * CMQ_ERR_SYSTEM; the reason names address, cause and fix. Callers: any thread.
+ * Errors: CMQ_ERR_INVALID (not a numeric address), CMQ_ERR_EXISTS (in use), CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM;
+ *         the reason names address, cause and fix.
+ * Callers: any thread.
  *
  * SO_REUSEPORT: several instances listen on one port, the kernel spreads connections over them.
  */

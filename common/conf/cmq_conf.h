@@ -9,9 +9,9 @@
 #ifndef CMQ_CONF_H
 #define CMQ_CONF_H
 
-#include <stdint.h>
-#include <stddef.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "common/base/cmq_reason.h"

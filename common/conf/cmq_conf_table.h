@@ -1,7 +1,9 @@
 /*
- * cmq_conf_table: every setting of the broker, once. Parser, --help, sample file and reference page come from
- * it. Ownership: none, macros only. Units: named in the unit column; sizes may be written with K, M, G
- * (powers of 1024) and times with ms, s, m. Errors: none. Callers: common/conf only.
+ * cmq_conf_table: every setting of the broker, once. Parser, --help, sample file and reference page come from it.
+ * Ownership: none, macros only.
+ * Units: named in the unit column; sizes may be written with K, M, G (powers of 1024) and times with ms, s, m.
+ * Errors: none.
+ * Callers: common/conf only.
  *
  * U64(section, name, default, min, max, unit, when, help)   number, field uint64_t
  * TEXT(section, name, default, bytes_max, when, help)       text, field char[bytes_max + 1]

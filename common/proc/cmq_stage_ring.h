@@ -1,7 +1,9 @@
 /*
- * cmq_stage_ring: configuration -> what cmq_ring_attach and cmq_ring_create want. Used by every stage and by
- * ctl. Ownership: the setup borrows instance and run_dir from conf, which must outlive it. Units: as in
- * cmq_conf_table.h. Errors: none; conf is validated. Callers: any thread.
+ * cmq_stage_ring: configuration -> what cmq_ring_attach and cmq_ring_create want. Used by every stage and by ctl.
+ * Ownership: the setup borrows instance and run_dir from conf, which must outlive it.
+ * Units: as in cmq_conf_table.h.
+ * Errors: none; conf is validated.
+ * Callers: any thread.
  */
 #ifndef CMQ_STAGE_RING_H
 #define CMQ_STAGE_RING_H

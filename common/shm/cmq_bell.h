@@ -1,8 +1,9 @@
 /*
- * cmq_bell: the doorbell, an eventcount over shared memory. The wake protocol and its proof are in
- * cmq_bell.c. Ownership: bells lie in the bell object; every waiter has a bit of its own. Units:
- * microseconds. Errors: none; a wait is always bounded. Callers: ring: any thread of any process. wait: one
- * thread a bit.
+ * cmq_bell: the doorbell, an eventcount over shared memory. The wake protocol and its proof are in cmq_bell.c.
+ * Ownership: bells lie in the bell object; every waiter has a bit of its own.
+ * Units: microseconds.
+ * Errors: none; a wait is always bounded.
+ * Callers: ring: any thread of any process. wait: one thread a bit.
  */
 #ifndef CMQ_BELL_H
 #define CMQ_BELL_H

@@ -2,9 +2,9 @@
  * cmq_crash: named crash points, for tests.
  * Ownership: none.
  * Units: CMQ_CRASH=label:count in the environment kills this process (SIGKILL) when `label` is reached the
- * count-th time; CMQ_CRASH=label:every:mean kills with chance 1/mean each time. Errors: none. Without
- * CMQ_CRASH_POINTS the macro is empty. Callers: any thread. Every label in the tree is listed in tests/crash;
- * a test checks that the list is complete.
+ *        count-th time; CMQ_CRASH=label:every:mean kills with chance 1/mean each time.
+ * Errors: none. Without CMQ_CRASH_POINTS the macro is empty.
+ * Callers: any thread. Every label in the tree is listed in tests/crash; a test checks that the list is complete.
  */
 #ifndef CMQ_CRASH_H
 #define CMQ_CRASH_H

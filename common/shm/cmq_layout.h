@@ -1,53 +1,53 @@
 /*
  * cmq_layout: the bytes that the stages share. Everything else in common/shm works on these.
- * Ownership: objects belong to the broker instance, not to a process: "/cmq.INSTANCE.{ctl,bell,a,b,d}" are
- * made by cmq_ring_create, "/cmq.INSTANCE.mID.RANDOM" by the member ID that alone writes it. Units: bytes;
- * seq = record number; offsets in words count 64 bytes. Errors: none here. A reader loads each word once,
- * decodes the copy, checks it against private geometry, uses it. Callers: common/shm only.
+ * Ownership: objects belong to the broker instance, not to a process: "/cmq.INSTANCE.{ctl,bell,a,b,d}" are made by
+ *            cmq_ring_create, "/cmq.INSTANCE.mID.RANDOM" by the member ID that alone writes it.
+ * Units: bytes; seq = record number; offsets in words count 64 bytes.
+ * Errors: none here. A reader loads each word once, decodes the copy, checks it against private geometry, uses it.
+ * Callers: common/shm only.
  *
  * One sequence space, one slot per record in each of three arrays, all 1:1 (slot = seq mod slots):
  *
  *   a: pub    {lap, member, offset}   ingest publishes record n           FREE -> PUBLISHED
  *      lease  {lap, member, time}     an encryptor works on it            -> LEASED (again and again: steal)
  *   b: out    {lap, member, offset}   the sealed result, first one wins   -> COMMITTED
- *   d: owner  {lap, member, progress} a dispatcher delivers it            -> CLAIMED -> DONE, then FREE for n
- * + slots
+ *   d: owner  {lap, member, progress} a dispatcher delivers it            -> CLAIMED -> DONE; FREE for n + slots
  *
- * A word whose lap is LAP(n) speaks of record n; with the lap before, the slot is free for n; a later lap: n
- * is history. Every transition is one compare-and-swap from the exact word that was read. No state needs
- * repair, nothing is reset, and safety never depends on knowing who is dead: knowing it only makes take-overs
- * quick.
+ * A word whose lap is LAP(n) speaks of record n; with the lap before, the slot is free for n; a later lap: n is
+ * history. Every transition is one compare-and-swap from the exact word that was read. No state needs repair, nothing
+ * is reset, and safety never depends on knowing who is dead: knowing it only makes take-overs quick.
  *
- * What a death (SIGKILL) after each step leaves, and who repairs it. Labels are the crash points of the
- * tests.
+ * What a death (SIGKILL) after each step leaves, and who repairs it. Labels are the crash points of the tests.
  *
- *   step                  a death here leaves                          repaired by
- *   publish.copied        nothing visible                              client retries; arena is collected
- *   publish.cas           accepted; tail hint and bell not done        next producer walks on; waiters'
- * time-outs publish.hint          accepted, bell not rung                      next publish, or encryptor's
- * time-out publish.rung          accepted, client not told                    client retries: 2 copies at
- * most lease.cas             leased, no result                            steal: owner's lock is free, or
- * lease is old lease.hint            the same                                     the same commit.written
- * leased, result unpublished                   the same; arena is collected commit.cas            committed,
- * bell not rung                     next commit, or dispatcher's time-out commit.rung           nothing open
- * - claim.cas             claimed by the dead                          another dispatcher: lock is free
- *   progress.cas          part delivered, and noted                    the same, goes on behind the noted
- * part frame written, not noted  part delivered, not noted                the same; that part twice (never
- * lost) done.cas              done, gate not moved                         any dispatcher's next done, claim
- * or tick gate.cas              done, space bell not rung                    next gate move, or the waiters'
- * time-outs release.cas           free for others, bell not rung               dispatchers' time-outs
- *   join.locked           a lock that the kernel frees                 -
- *   join.registered       JOINING entry, maybe no object               collect: lock is free, entry and
- * object go join.created          JOINING entry and object                     the same join.active a member
- * without work                        the same collect.unlinked      entry of a dead member without an object
- * next collect (a missing object is fine) leave.draining        LEAVING entry the same create.part objects,
- * no READY ctl                        next creator (under the lock) starts over while parked          a stale
- * parked bit                           costs wake calls until the id is reused SIGSTOP of a lessee   a lease
- * that ages                            steal by age; the late commit CAS fails SIGSTOP of a dispatcher claims
- * that rest                          take-over after stall_ms; late CAS fails
+ *   step              a death here leaves                    repaired by
+ *   publish.copied    nothing visible                        client retries; arena is collected
+ *   publish.cas       accepted; tail hint, bell not done     next producer walks on; waiters' time-outs
+ *   publish.hint      accepted, bell not rung                next publish, or encryptor's time-out
+ *   publish.rung      accepted, client not told              client retries: 2 copies at most
+ *   lease.cas         leased, no result                      steal: owner's lock is free, or lease is old
+ *   lease.hint        the same                               the same
+ *   commit.written    leased, result unpublished             the same; arena is collected
+ *   commit.cas        committed, bell not rung               next commit, or dispatcher's time-out
+ *   commit.rung       nothing open                           -
+ *   claim.cas         claimed by the dead                    another dispatcher: lock is free
+ *   frame.written     part delivered, not noted              the same; that part twice (never lost)
+ *   progress.cas      part delivered, and noted              the same, goes on behind the noted part
+ *   done.cas          done, gate not moved                   any dispatcher's next done, claim or tick
+ *   gate.cas          done, space bell not rung              next gate move, or the waiters' time-outs
+ *   release.cas       free for others, bell not rung         dispatchers' time-outs
+ *   join.locked       a lock that the kernel frees           -
+ *   join.registered   JOINING entry, maybe no object         collect: lock is free, entry and object go
+ *   join.created      JOINING entry and object               the same
+ *   join.active       a member without work                  the same
+ *   collect.unlinked  entry of a dead member, no object      next collect (a missing object is fine)
+ *   leave.draining    LEAVING entry                          the same
+ *   create.part       objects, no READY ctl                  next creator (under the lock) starts over
+ *   while parked      a stale parked bit                     costs wake calls until the bit is used again
+ *   SIGSTOP, lessee   a lease that ages                      steal by age; the late commit CAS fails
+ *   SIGSTOP, dispatcher  claims that rest                    take-over after stall_ms; its late CAS fails
  *
- * Memory orders: a payload is written before the release half of the CAS that publishes its word, and read
- * after the acquire load of that word. The bell's store-then-look order needs seq_cst fences (cmq_bell.c).
+ * Memory orders: a payload is written before the release half of the CAS that publishes its word, and read after the
+ * acquire load of that word. The bell's store-then-look order needs seq_cst fences (cmq_bell.c).
  */
 #ifndef CMQ_LAYOUT_H
 #define CMQ_LAYOUT_H

@@ -1,15 +1,14 @@
 /*
  * Members: who takes part, who is alive, and what the dead leave.
  *
- *   - a member id is a byte of run_dir/INSTANCE.members; its holder locks that byte (open-file-description
- * lock) for life; the kernel frees the lock on any death, and everybody can test it: liveness needs no
- * protocol;
- *   - the registry in ctl says what an id is (role, bit, object); it is changed under the registry lock, byte
- * 256;
+ *   - a member id is a byte of run_dir/INSTANCE.members; its holder locks that byte (open file description lock) for
+ *     life; the kernel frees the lock on any death, and everybody can test it: liveness needs no protocol;
+ *   - the registry in ctl says what an id is (role, bit, object); it is changed under the registry lock, byte 256;
  *   - a new incarnation is a new id with a new arena: nothing is repaired in place;
- *   - whoever gets a dead member's lock byte may collect it: when no live word names the id, the object is
- * removed and the id becomes free; until then it stays as DEAD, and its sealed records stay readable. Ids are
- * never reused while a live word names them (a word is live while its record is at or above the gate).
+ *   - whoever gets a dead member's lock byte may collect it: when no live word names the id, the object is removed and
+ *     the id becomes free; until then it stays as DEAD, and its live records stay readable.
+ *
+ * Ids are never reused while a live word names them (a word is live while its record is at or above the gate).
  */
 #include <errno.h>
 #include <fcntl.h>

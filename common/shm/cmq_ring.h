@@ -1,9 +1,11 @@
 /*
- * cmq_ring: the shared-memory rings as the stages see them. The protocol is in cmq_layout.h and
- * docs/RINGS.md. Ownership: struct cmq_ring is this process's view; attach/detach. Spans into shared memory
- * are valid as said below. Units: seq = number of a record, dense from first_seq; bytes; messages;
- * milliseconds; nanoseconds (monotonic). Errors: CMQ_ERR_AGAIN (nothing there yet), CMQ_ERR_FULL,
- * CMQ_ERR_LAYOUT, CMQ_ERR_CORRUPT, CMQ_ERR_LOST, ... a call. Callers: any thread unless said otherwise.
+ * cmq_ring: the shared-memory rings as the stages see them. The protocol is in cmq_layout.h and docs/RINGS.md.
+ * Ownership: struct cmq_ring is this process's view; attach/detach. Spans into shared memory are valid as said
+ *            below.
+ * Units: seq = number of a record, dense from first_seq; bytes; messages; milliseconds; nanoseconds (monotonic).
+ * Errors: CMQ_ERR_AGAIN (nothing there yet), CMQ_ERR_FULL, CMQ_ERR_LAYOUT, CMQ_ERR_CORRUPT, CMQ_ERR_LOST, ... a
+ *         call.
+ * Callers: any thread unless said otherwise.
  */
 #ifndef CMQ_RING_H
 #define CMQ_RING_H

@@ -1,9 +1,11 @@
 /*
  * cmq_segment: POSIX shared-memory objects: create, open, map, remove.
- * Ownership: a mapping belongs to whoever mapped it; cmq_segment_unmap gives it back. Descriptors are closed
- * after mapping. Units: bytes, whole pages. Errors: CMQ_ERR_NOT_FOUND, CMQ_ERR_EXISTS, CMQ_ERR_PERMISSION,
- * CMQ_ERR_FULL (no room in /dev/shm: found at creation, never as a SIGBUS later), CMQ_ERR_LAYOUT (size
- * differs), CMQ_ERR_SYSTEM; with a sentence. Callers: any thread.
+ * Ownership: a mapping belongs to whoever mapped it; cmq_segment_unmap gives it back. Descriptors are closed after
+ *            mapping.
+ * Units: bytes, whole pages.
+ * Errors: CMQ_ERR_NOT_FOUND, CMQ_ERR_EXISTS, CMQ_ERR_PERMISSION, CMQ_ERR_FULL (no room in /dev/shm: found at
+ *         creation, never as a SIGBUS later), CMQ_ERR_LAYOUT (size differs), CMQ_ERR_SYSTEM; with a sentence.
+ * Callers: any thread.
  */
 #ifndef CMQ_SEGMENT_H
 #define CMQ_SEGMENT_H

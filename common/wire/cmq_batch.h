@@ -21,18 +21,18 @@
 #include "common/base/cmq_err.h"
 #include "common/wire/cmq_mp.h"
 
-#define CMQ_BATCH_VERSION          1u
-#define CMQ_BATCH_UNITS_MAX        1024u
-#define CMQ_TOPIC_BYTES_MAX        255u
-#define CMQ_KEY_ID_BYTES           16u
-#define CMQ_NONCE_BYTES            24u
-#define CMQ_TAG_BYTES              16u
-#define CMQ_SUITE_XAES_256_GCM     1u
+#define CMQ_BATCH_VERSION      1u
+#define CMQ_BATCH_UNITS_MAX    1024u
+#define CMQ_TOPIC_BYTES_MAX    255u
+#define CMQ_KEY_ID_BYTES       16u
+#define CMQ_NONCE_BYTES        24u
+#define CMQ_TAG_BYTES          16u
+#define CMQ_SUITE_XAES_256_GCM 1u
 /* Room that a batch of `units` units needs besides topics and messages. */
-#define CMQ_BATCH_HEAD_BYTES       64u
-#define CMQ_PLAIN_UNIT_BYTES       24u
-#define CMQ_SEALED_UNIT_BYTES      128u
-#define CMQ_BATCH_AAD_BYTES_MAX    (8u * 4u + 6u * 8u + CMQ_KEY_ID_BYTES + CMQ_TOPIC_BYTES_MAX)
+#define CMQ_BATCH_HEAD_BYTES    64u
+#define CMQ_PLAIN_UNIT_BYTES    24u
+#define CMQ_SEALED_UNIT_BYTES   128u
+#define CMQ_BATCH_AAD_BYTES_MAX (8u * 4u + 6u * 8u + CMQ_KEY_ID_BYTES + CMQ_TOPIC_BYTES_MAX)
 
 /* ---- messages ---- */
 
@@ -81,8 +81,8 @@ struct cmq_plain_unit {
 /* Writes everything up to and including the bin head of the only unit's messages; the messages themselves follow and
  * are appended by the caller. dst needs CMQ_BATCH_HEAD_BYTES + CMQ_PLAIN_UNIT_BYTES + topic bytes.
  * Returns bytes written. */
-size_t cmq_plain_encode_head(uint8_t *dst, const struct cmq_plain_head *head, struct cmq_span topic, uint32_t count,
-                             uint32_t messages_bytes);
+size_t cmq_plain_encode_head(uint8_t *dst, const struct cmq_plain_head *head, struct cmq_span topic,
+                             uint32_t count, uint32_t messages_bytes);
 CMQ_MUST_USE enum cmq_err cmq_plain_decode(struct cmq_span batch, struct cmq_mp_reader *ret_units,
                                            struct cmq_plain_head *ret_head);
 /* Call unit_count times. After the last one cmq_mp_left must be 0; the caller checks. */
@@ -101,9 +101,9 @@ struct cmq_sealed_unit {
     uint32_t count;
     uint32_t flags;
     uint32_t suite;
-    uint8_t key_id[CMQ_KEY_ID_BYTES];   /* private copy */
-    uint8_t nonce[CMQ_NONCE_BYTES];     /* private copy */
-    struct cmq_span sealed;             /* ciphertext and tag, at least CMQ_TAG_BYTES, in place */
+    uint8_t key_id[CMQ_KEY_ID_BYTES]; /* private copy */
+    uint8_t nonce[CMQ_NONCE_BYTES];   /* private copy */
+    struct cmq_span sealed;           /* ciphertext and tag, at least CMQ_TAG_BYTES, in place */
 };
 /* dst needs CMQ_BATCH_HEAD_BYTES. Returns bytes written. */
 size_t cmq_sealed_encode_head(uint8_t *dst, const struct cmq_sealed_head *head);

@@ -31,9 +31,9 @@ struct cmq_json_limits {
 };
 
 struct cmq_json_error {
-    size_t offset;        /* byte position in the body; SIZE_MAX if it isn't known */
-    uint32_t index;       /* index in "messages"; UINT32_MAX when the error isn't inside one */
-    char text[160];       /* what is wrong and what is expected; never echoes the body */
+    size_t offset;  /* byte position in the body; SIZE_MAX if it isn't known */
+    uint32_t index; /* index in "messages"; UINT32_MAX when the error isn't inside one */
+    char text[160]; /* what is wrong and what is expected; never echoes the body */
 };
 
 CMQ_MUST_USE enum cmq_err cmq_json_parser_new(size_t body_bytes_max, struct cmq_json_parser **ret_parser);
@@ -43,8 +43,8 @@ void cmq_json_parser_free(struct cmq_json_parser *parser);
 
 /* {"content":"..."}: appends one message. */
 CMQ_MUST_USE enum cmq_err cmq_json_parse_single(struct cmq_json_parser *parser, struct cmq_span body,
-                                                const struct cmq_json_limits *limits, struct cmq_buf *messages,
-                                                struct cmq_json_error *ret_error);
+                                                const struct cmq_json_limits *limits,
+                                                struct cmq_buf *messages, struct cmq_json_error *ret_error);
 /* {"messages":[{"content":"..."},...]}: appends the messages, may be none. */
 CMQ_MUST_USE enum cmq_err cmq_json_parse_batch(struct cmq_json_parser *parser, struct cmq_span body,
                                                const struct cmq_json_limits *limits, struct cmq_buf *messages,

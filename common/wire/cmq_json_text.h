@@ -15,8 +15,8 @@ extern "C" {
 #endif
 
 struct cmq_json_escape {
-    size_t taken;      /* bytes of the escape; 0 if it is wrong */
-    size_t bytes;      /* of utf8 */
+    size_t taken; /* bytes of the escape; 0 if it is wrong */
+    size_t bytes; /* of utf8 */
     uint8_t utf8[4];
     const char *wrong; /* what is wrong, or NULL */
 };
@@ -30,8 +30,8 @@ bool cmq_json_is_scalar(struct cmq_span text);
 size_t cmq_utf8_sequence_bytes(const uint8_t *src, const uint8_t *end);
 
 struct cmq_json_flaw {
-    size_t offset;    /* SIZE_MAX if there is none */
-    uint32_t index;   /* element of the root's "messages" that it is in, or UINT32_MAX */
+    size_t offset;  /* SIZE_MAX if there is none */
+    uint32_t index; /* element of the root's "messages" that it is in, or UINT32_MAX */
     const char *text;
 };
 /* Finds the first byte that cannot be part of JSON: not UTF-8, a wrong escape or bare control character in a string, a

@@ -20,8 +20,18 @@ struct cmq_mp_reader {
     const uint8_t *end;
 };
 
-enum cmq_mp_type { CMQ_MP_NIL, CMQ_MP_BOOL, CMQ_MP_UINT, CMQ_MP_INT, CMQ_MP_FLOAT, CMQ_MP_STR, CMQ_MP_BIN,
-                   CMQ_MP_ARRAY, CMQ_MP_MAP, CMQ_MP_EXT };
+enum cmq_mp_type {
+    CMQ_MP_NIL,
+    CMQ_MP_BOOL,
+    CMQ_MP_UINT,
+    CMQ_MP_INT,
+    CMQ_MP_FLOAT,
+    CMQ_MP_STR,
+    CMQ_MP_BIN,
+    CMQ_MP_ARRAY,
+    CMQ_MP_MAP,
+    CMQ_MP_EXT
+};
 
 struct cmq_mp_value {
     enum cmq_mp_type type;

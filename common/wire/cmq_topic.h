@@ -17,7 +17,8 @@
 #define CMQ_TOPIC_LEVELS_MAX 32u
 #define CMQ_TOPIC_DEFAULT    "default"
 
-CMQ_MUST_USE enum cmq_err cmq_topic_check(struct cmq_span topic, bool allow_system, struct cmq_reason *reason);
+CMQ_MUST_USE enum cmq_err cmq_topic_check(struct cmq_span topic, bool allow_system,
+                                          struct cmq_reason *reason);
 /* Pattern: as a topic, but a level may be `*` (one level) and the last may be `>` (one or more levels) (NATS subjects).
  * The first level may begin with '$'; whether the caller may have system topics is not decided here. */
 CMQ_MUST_USE enum cmq_err cmq_topic_pattern_check(struct cmq_span pattern, struct cmq_reason *reason);

@@ -2,8 +2,8 @@
  * bench_load: the publisher thread: keep-alive connections over one epoll, one POST in flight on each.
  * Ownership: the caller's memory; connections are opened by start and closed by join.
  * Units: nanoseconds (monotonic), microseconds since 1970 where it says wall, messages, bytes.
- * Errors: start: CMQ_ERR_SYSTEM, CMQ_ERR_TIMEOUT, CMQ_ERR_NOMEM with the sentence; later failures are
- * counted. Callers: the thread that runs the measurement.
+ * Errors: start: CMQ_ERR_SYSTEM, CMQ_ERR_TIMEOUT, CMQ_ERR_NOMEM with the sentence; later failures are counted.
+ * Callers: the thread that runs the measurement.
  *
  * A POST that fails is sent again after one second, at most three times. If the connection broke after bytes
  * had been sent, the first try may have been accepted, so its batch is marked: the broker may then deliver it

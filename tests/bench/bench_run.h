@@ -1,8 +1,10 @@
 /*
  * bench_run: one measurement: drain, publish, consume, check.
- * Ownership: the plan is the caller's; results are plain memory, init'ed by bench_run, freed by
- * bench_run_fini. Units: nanoseconds, messages, bytes. Errors: an error code means that nothing could be
- * measured (no broker); a failed check is in the result, `failed`. Callers: the main thread.
+ * Ownership: the plan is the caller's; results are plain memory, init'ed by bench_run, freed by bench_run_fini.
+ * Units: nanoseconds, messages, bytes.
+ * Errors: an error code means that nothing could be measured (no broker); a failed check is in the result,
+ *         `failed`.
+ * Callers: the main thread.
  */
 #ifndef BENCH_RUN_H
 #define BENCH_RUN_H

@@ -1,8 +1,10 @@
 /*
- * bench_stages: what the broker's processes used: CPU, memory, counters, found through the ring's member
- * table. Ownership: open/close; samples are the caller's memory. Units: nanoseconds of CPU, KiB of memory,
- * counters as in cmq_counters.h. Errors: open: those of cmq_ring_attach, with the sentence. A process that
- * ends meanwhile drops out of the sample. Callers: one thread at a time. Nothing is written to shared memory.
+ * bench_stages: what the broker's processes used: CPU, memory, counters, found through the ring's member table.
+ * Ownership: open/close; samples are the caller's memory.
+ * Units: nanoseconds of CPU, KiB of memory, counters as in cmq_counters.h.
+ * Errors: open: those of cmq_ring_attach, with the sentence. A process that ends meanwhile drops out of the
+ *         sample.
+ * Callers: one thread at a time. Nothing is written to shared memory.
  */
 #ifndef BENCH_STAGES_H
 #define BENCH_STAGES_H

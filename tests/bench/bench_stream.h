@@ -2,8 +2,9 @@
  * bench_stream: JSON arrays of strings, in pieces as they come from the socket -> message numbers.
  * Ownership: plain caller's memory; borrows verify and the pieces.
  * Units: bytes, messages.
- * Errors: text that is no JSON array of strings is counted in `corrupt`; the rest of that WebSocket message
- * is ignored. Callers: one thread at a time.
+ * Errors: text that is no JSON array of strings is counted in `corrupt`; the rest of that WebSocket message is
+ *         ignored.
+ * Callers: one thread at a time.
  *
  * A string equal to the expected next message costs three word compares; anything else goes byte by byte (RFC
  * 8259, escapes and surrogate pairs included), so what is not ours, or split between two pieces, is merely

@@ -1,9 +1,11 @@
 /*
  * bench_ws: a WebSocket client that only listens (RFC 6455): opening handshake, frames in, pongs out.
- * Ownership: open/close; the stream inside belongs to the connection, the caller may initialise it anew
- * between messages. Units: bytes, nanoseconds (monotonic), milliseconds. Errors: CMQ_ERR_TIMEOUT (nothing
- * came for BENCH_WS_WAIT_MS), CMQ_ERR_LOST (closed), CMQ_ERR_MALFORMED (a frame that a server must not send),
- * CMQ_ERR_SYSTEM; with the sentence. Callers: one thread at a time.
+ * Ownership: open/close; the stream inside belongs to the connection, the caller may initialise it anew between
+ *            messages.
+ * Units: bytes, nanoseconds (monotonic), milliseconds.
+ * Errors: CMQ_ERR_TIMEOUT (nothing came for BENCH_WS_WAIT_MS), CMQ_ERR_LOST (closed), CMQ_ERR_MALFORMED (a frame
+ *         that a server must not send), CMQ_ERR_SYSTEM; with the sentence.
+ * Callers: one thread at a time.
  */
 #ifndef BENCH_WS_H
 #define BENCH_WS_H

@@ -1,6 +1,7 @@
 /*
- * fake_broker: a broker inside the test that can be told to break each of its promises, to test cmq-bench
- * itself. Ownership: start/stop; threads, sockets and queued frames belong to it. Units: message numbers.
+ * fake_broker: a broker inside the test that can be told to break each of its promises, to test cmq-bench itself.
+ * Ownership: start/stop; threads, sockets and queued frames belong to it.
+ * Units: message numbers.
  * Errors: start aborts the test program when there are no sockets or threads.
  * Callers: the test's main thread.
  */

@@ -1,8 +1,10 @@
 /*
  * fake_delivery_ring: the dispatcher's part of cmq_ring.h in private memory, for tests of the dispatcher.
- * Ownership: new/free. Payloads are copied; the copy is freed when a claim ends, so that a late read is seen
- * by ASan. Units: as in cmq_ring.h; seq counts from 1. Errors: as in cmq_ring.h; cmq_assert for misuse by the
- * code under test. Callers: one thread.
+ * Ownership: new/free. Payloads are copied; the copy is freed when a claim ends, so that a late read is seen by
+ *            ASan.
+ * Units: as in cmq_ring.h; seq counts from 1.
+ * Errors: as in cmq_ring.h; cmq_assert for misuse by the code under test.
+ * Callers: one thread.
  */
 #ifndef FAKE_DELIVERY_RING_H
 #define FAKE_DELIVERY_RING_H
