@@ -15,20 +15,29 @@
 enum cmq_log_level { CMQ_LOG_DEBUG, CMQ_LOG_INFO, CMQ_LOG_WARN, CMQ_LOG_ERROR };
 
 /* Every event that the broker can report, once. The name in the log is the lower-case word. */
-#define CMQ_LOG_EVENT_MAP(X)                                                                              \
-    X(STARTING, "starting")                                                                               \
-    X(READY, "ready") X(WAITING, "waiting") X(DRAINING, "draining") X(DRAINED, "drained")                 \
-        X(STOPPED, "stopped") X(RELOADED, "reloaded") X(REFUSED, "refused") X(CONFIG, "config")           \
-            X(RING_ATTACHED, "ring_attached") X(RING_CREATED, "ring_created")                             \
-                X(MEMBER_JOINED, "member_joined") X(MEMBER_LEFT, "member_left")                           \
-                    X(MEMBER_DEAD, "member_dead") X(MEMBER_COLLECTED, "member_collected")                 \
-                        X(LEASE_STOLEN, "lease_stolen") X(RECORD_VOID, "record_void")                     \
-                            X(RECORD_BAD, "record_bad") X(RING_FULL, "ring_full")                         \
-                                X(RING_CORRUPT, "ring_corrupt") X(LISTENING, "listening")                 \
-                                    X(CLIENT_REFUSED, "client_refused") X(CLIENT_SLOW, "client_slow")     \
-                                        X(KEYRING_LOADED, "keyring_loaded") X(KEY_REFUSED, "key_refused") \
-                                            X(KEY_ROTATED, "key_rotated") X(LIBRARY, "library")           \
-                                                X(SYSTEM_ERROR, "system_error") X(REPEATED, "repeated")
+#define CMQ_LOG_EVENT_MAP(X)            \
+    X(STARTING, "starting")             \
+    X(READY, "ready")                   \
+    X(WAITING, "waiting")               \
+    X(DRAINING, "draining")             \
+    X(DRAINED, "drained")               \
+    X(STOPPED, "stopped")               \
+    X(RELOADED, "reloaded")             \
+    X(REFUSED, "refused")               \
+    X(RING_CREATED, "ring_created")     \
+    X(MEMBER_DEAD, "member_dead")       \
+    X(RECORD_VOID, "record_void")       \
+    X(RECORD_BAD, "record_bad")         \
+    X(RING_FULL, "ring_full")           \
+    X(RING_CORRUPT, "ring_corrupt")     \
+    X(LISTENING, "listening")           \
+    X(CLIENT_REFUSED, "client_refused") \
+    X(CLIENT_SLOW, "client_slow")       \
+    X(KEYRING_LOADED, "keyring_loaded") \
+    X(KEY_REFUSED, "key_refused")       \
+    X(LIBRARY, "library")               \
+    X(SYSTEM_ERROR, "system_error")     \
+    X(REPEATED, "repeated")
 
 enum cmq_log_event {
 #define X(name, text) CMQ_EV_##name,

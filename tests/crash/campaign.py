@@ -42,7 +42,7 @@ REACHED_BY = {"publish": ["ingest"], "lease": ["encryptor"], "commit": ["encrypt
               "progress": ["dispatcher"], "done": ["dispatcher"], "gate": ["dispatcher"], "release": ["dispatcher"],
               "join": list(STAGES), "leave": list(STAGES), "collect": list(STAGES)}
 ONCE = ("join", "leave", "collect")     # an incarnation comes here once, or hardly more often
-LATER = {"release": 1}                  # highest later visit that is tried; 40 without an entry
+LATER = {"release": 1, "progress": 3}                  # highest later visit that is tried; 40 without an entry
 CREATION_POINTS = ("create.part",)  # reached by `ciphermqctl init`, not by a stage
 
 
