@@ -86,7 +86,9 @@ static uint64_t scan_start(struct cmq_ring *ring, uint64_t gate)
 {
     uint64_t now_ns = cmq_clock_mono_ns();
     uint64_t released = atomic_load_explicit(&ring->d->released.value, memory_order_acquire);
-    if (released != ring->released_seen || now_ns - ring->rescan_ns > RESCAN_MS * CMQ_NS_PER_MS) {
+    bool wanted = atomic_load_explicit(&ring->rescan, memory_order_relaxed) != 0;
+    if (wanted || released != ring->released_seen || now_ns - ring->rescan_ns > RESCAN_MS * CMQ_NS_PER_MS) {
+        atomic_store_explicit(&ring->rescan, 0, memory_order_relaxed);
         ring->released_seen = released;
         ring->rescan_ns = now_ns;
         return gate;
@@ -194,5 +196,9 @@ bool cmq_claim_look(void *context)
     uint64_t scan = cmq_max_u64(gate, atomic_load_explicit(&ring->scan, memory_order_relaxed));
     if (find(ring, scan, gate, &seq, &owner) != TAKE_END)
         return true;
-    return scan != gate && find(ring, gate, gate, &seq, &owner) != TAKE_END;
+    if (scan == gate || find(ring, gate, gate, &seq, &owner) == TAKE_END)
+        return false;
+    /* Below the scan: the claim that follows is to begin at the gate too. */
+    atomic_store_explicit(&ring->rescan, 1, memory_order_relaxed);
+    return true;
 }

@@ -71,6 +71,7 @@ struct cmq_ring {
     _Atomic uint64_t scan; /* nothing to claim below; data thread writes, waiter reads (relaxed) */
     uint64_t released_seen;
     uint64_t rescan_ns;
+    _Atomic uint32_t rescan; /* the waiter saw something below scan (relaxed: a hint) */
 
     /* Liveness of the others, remembered for some milliseconds: time of the look in ns, lowest bit = gone.
      * Any thread. */

@@ -219,7 +219,7 @@ class Dispatcher(unittest.TestCase):
         broker = self.broker(settings={"dispatcher.write_timeout_ms": 4000, "dispatcher.frame_bytes_max": 1 << 20},
                              env={"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=0"})
         before = self.rss_kib(broker)
-        for i in range(60):
+        for i in range(100):
             post(broker, numbered(i * 1000, 1000, 200))
         slow = connect(broker, receive_buffer=4096)
         self.wait_counter(broker, "backlog", 1)
@@ -231,11 +231,12 @@ class Dispatcher(unittest.TestCase):
             return self.counters(broker)["clients_dropped"] == 1
 
         wait_until(dropped, WAIT_S, "slow one closed")
-        self.assertLess(self.rss_kib(broker) - before, 6144)
+        # 20 MB wait; held are a frame, its copy in the library, and the open records.
+        self.assertLess(self.rss_kib(broker) - before, 10240)
         wait_until(lambda: got.extend(quietly(client, 0.05)) or broker.delivered_all(), WAIT_S, "all delivered")
         # All but what the kernel had taken for the slow one.
         self.assertEqual(len(got), len(set(got)))
-        self.assertGreater(len(got), 60000 - 6000)
+        self.assertGreater(len(got), 100000 - 6000)
         self.assertEqual(self.counters(broker)["clients"], 1)
         slow.end()
         client.close()

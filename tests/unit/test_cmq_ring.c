@@ -260,6 +260,23 @@ static void record_that_is_released_is_claimed_at_once_with_its_progress(void **
     assert_int_equal(next.progress, 3);
 }
 
+static void claim_finds_at_once_what_the_wait_has_seen(void **state)
+{
+    struct world *world = *state;
+    struct cmq_ring *other = ring_fixture_join(&world->fixture, CMQ_ROLE_DISPATCHER);
+    struct cmq_claim dead, next;
+    assert_int_equal(try_publish(world->ingest), CMQ_OK);
+    (void)ring_fixture_seal(world->encryptor);
+    assert_int_equal(cmq_ring_claim(other, &dead), CMQ_OK);
+    assert_int_equal(cmq_ring_claim(world->dispatcher, &next),
+                     CMQ_ERR_AGAIN); /* its scan is behind the record now */
+    ring_fixture_leave(&world->fixture, other);
+    const uint64_t end_ns = cmq_clock_mono_ns() + 5 * CMQ_NS_PER_S;
+    while (!cmq_ring_wait(world->dispatcher, CMQ_WAIT_SEALED, 1, NULL))
+        assert_true(cmq_clock_mono_ns() < end_ns);
+    assert_int_equal(cmq_ring_claim(world->dispatcher, &next), CMQ_OK);
+}
+
 static void dispatcher_that_was_silent_loses_its_record_and_finds_out(void **state)
 {
     struct world *world = *state;
@@ -543,6 +560,7 @@ int main(void)
         RING_TEST(dispatchers_share_the_records),
         RING_TEST(record_of_a_dispatcher_that_died_goes_on_behind_its_progress),
         RING_TEST(record_that_is_released_is_claimed_at_once_with_its_progress),
+        RING_TEST(claim_finds_at_once_what_the_wait_has_seen),
         RING_TEST(dispatcher_that_was_silent_loses_its_record_and_finds_out),
         RING_TEST(arena_of_a_dead_member_stays_while_its_records_are_undelivered),
         RING_TEST(observer_sees_state_and_members_and_writes_nothing),
