@@ -71,6 +71,9 @@ static enum cmq_err find_key(const struct dsp_opener *opener, const uint8_t *key
     if (reloaded != CMQ_OK)
         cmq_log(CMQ_LOG_WARN, CMQ_EV_KEY_REFUSED, "reason=%s",
                 cmq_log_quote(&(struct cmq_log_quoted){0}, reason.text, strlen(reason.text)));
+    /* Only a file that was read says that a key does not exist; messages are not given up for one that was not. */
+    if (reloaded != CMQ_OK)
+        return CMQ_ERR_SYSTEM;
     return changed ? cmq_keyring_find(opener->keyring, key_id, ret_key) : CMQ_ERR_NOT_FOUND;
 }
 

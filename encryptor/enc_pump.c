@@ -47,18 +47,16 @@ static void commit_void(struct enc_pump *pump, const struct cmq_lease *lease, co
                 why);
 }
 
-/* Sealing failed for a reason of ours, not the record's: the lease is left to age, another encryptor or this
- * one steals it. Nothing accepted is dropped because a key file is unreadable. */
-static void rest_in_trouble(struct enc_pump *pump, const struct cmq_lease *lease, enum cmq_err err,
-                            const struct cmq_reason *reason)
+/* Something of ours fails, not the record: a key file, the random source, a mapping. Nothing accepted is dropped for it:
+ * say so once, wait a little, and try again. */
+static void rest_in_trouble(struct enc_pump *pump, enum cmq_err err, const char *reason)
 {
-    if (!pump->trouble)
-        cmq_log(CMQ_LOG_ERROR, CMQ_EV_KEY_REFUSED, "action=waiting error=\"%s\" reason=\"%s\"",
-                cmq_err_text(err), reason->text);
-    pump->trouble = true;
-    cmq_ring_abandon(pump->ring, lease);
     struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    if (!pump->trouble)
+        cmq_log(CMQ_LOG_ERROR, CMQ_EV_SYSTEM_ERROR, "action=waiting error=\"%s\" reason=\"%s\"",
+                cmq_err_text(err), reason);
+    pump->trouble = true;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += TROUBLE_MS * (long)CMQ_NS_PER_MS;
     until.tv_sec += until.tv_nsec / (long)CMQ_NS_PER_S;
     until.tv_nsec %= (long)CMQ_NS_PER_S;
@@ -82,7 +80,8 @@ static void seal_record(struct enc_pump *pump, const struct cmq_lease *lease)
         return;
     }
     if (err != CMQ_OK) {
-        rest_in_trouble(pump, lease, err, &reason);
+        cmq_ring_abandon(pump->ring, lease); /* the lease ages; this or another encryptor steals it */
+        rest_in_trouble(pump, err, reason.text);
         return;
     }
     pump->trouble = false;
@@ -93,21 +92,30 @@ static void seal_record(struct enc_pump *pump, const struct cmq_lease *lease)
     cmq_ring_count(pump->ring, CMQ_COUNT_WORK_NS, cmq_clock_mono_ns() - begin_ns);
 }
 
+static void step(struct enc_pump *pump)
+{
+    struct cmq_lease lease;
+    enum cmq_err err = cmq_ring_lease(pump->ring, &lease);
+    if (err == CMQ_OK && lease.bad)
+        commit_void(pump, &lease, "unreadable record");
+    else if (err == CMQ_OK)
+        seal_record(pump, &lease);
+    else if (err == CMQ_ERR_AGAIN || err == CMQ_ERR_FULL)
+        (void)cmq_ring_wait(pump->ring, err == CMQ_ERR_FULL ? CMQ_WAIT_SPACE_ENCRYPTOR : CMQ_WAIT_PLAIN,
+                            SLEEP_MS, &pump->stop);
+    else
+        rest_in_trouble(
+            pump, err,
+            "a producer's memory cannot be mapped; stages need one common group, and enough descriptors");
+}
+
 static void *run(void *context)
 {
     struct enc_pump *pump = context;
-    struct cmq_lease lease;
     while (atomic_load_explicit(&pump->stop, memory_order_acquire) == 0) {
         if (atomic_exchange_explicit(&pump->reload_wanted, false, memory_order_acq_rel))
             reload_keyring(pump);
-        enum cmq_err err = cmq_ring_lease(pump->ring, &lease);
-        if (err == CMQ_OK && lease.bad)
-            commit_void(pump, &lease, "unreadable record");
-        else if (err == CMQ_OK)
-            seal_record(pump, &lease);
-        else
-            (void)cmq_ring_wait(pump->ring, err == CMQ_ERR_FULL ? CMQ_WAIT_SPACE_ENCRYPTOR : CMQ_WAIT_PLAIN,
-                                SLEEP_MS, &pump->stop);
+        step(pump);
     }
     return NULL;
 }
@@ -139,7 +147,11 @@ enum cmq_err enc_pump_new(struct cmq_proc *proc, struct enc_pump **ret_pump, str
         return CMQ_ERR_NOMEM;
     pump->proc = proc;
     (void)pthread_mutex_init(&pump->lock, NULL);
-    (void)pthread_cond_init(&pump->stopped, NULL);
+    pthread_condattr_t attributes;
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&pump->stopped, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
     enum cmq_err err = open_all(pump, reason);
     if (err == CMQ_OK && pthread_create(&pump->thread, NULL, run, pump) != 0)
         err = cmq_reason_set(reason, CMQ_ERR_SYSTEM, "cannot start a thread");

@@ -15,6 +15,9 @@ struct cmq_sizes {
 };
 
 struct cmq_sizes cmq_sizes_for(uint32_t slots);
+/* Is lock_fd the members file that the ring was made with? */
+CMQ_MUST_USE enum cmq_err cmq_members_check(const struct cmq_header *header, int lock_fd, const char *run_dir,
+                                            struct cmq_reason *reason);
 CMQ_MUST_USE enum cmq_err cmq_setup_check(const struct cmq_ring_setup *setup, struct cmq_reason *reason);
 /* Same build, same boot, sane geometry? */
 CMQ_MUST_USE enum cmq_err cmq_header_check(const struct cmq_header *header, const char *instance,
@@ -24,6 +27,11 @@ CMQ_MUST_USE enum cmq_err cmq_header_check(const struct cmq_header *header, cons
 static inline uint64_t cmq_sealed_bytes_max(uint64_t plain_bytes)
 {
     return plain_bytes + CMQ_PAGE_BYTES;
+}
+/* The same with the record's head. */
+static inline uint64_t cmq_result_bytes_max(uint64_t plain_bytes)
+{
+    return sizeof(struct cmq_record) + cmq_sealed_bytes_max(plain_bytes);
 }
 
 #endif

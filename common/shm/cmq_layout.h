@@ -128,6 +128,7 @@ struct cmq_header {
     uint64_t first_seq;
     uint64_t record_bytes_max;
     uint64_t ctl_bytes, bell_bytes, a_bytes, b_bytes, d_bytes;
+    uint64_t members_device, members_inode; /* of INSTANCE.members: all must lock the same file */
     char instance[CMQ_INSTANCE_BYTES];
     uint8_t boot_id[40];    /* text of /proc/sys/kernel/random/boot_id; a ring of another boot is refused */
     _Atomic uint32_t state; /* creator stores READY last (release); attach loads it first (acquire) */

@@ -237,7 +237,10 @@ static bool is_named(struct cmq_ring *ring, uint32_t id)
     uint64_t gate = cmq_gate_load(ring);
     for (uint64_t seq = gate; seq < gate + ring->slots; seq++) {
         uint64_t pub = atomic_load_explicit(&cmq_slot_a(ring, seq)->pub, memory_order_acquire);
-        if (cmq_phase(ring, pub, seq) != CMQ_PHASE_THIS)
+        enum cmq_phase phase = cmq_phase(ring, pub, seq);
+        if (phase == CMQ_PHASE_LATER)
+            continue; /* the gate has passed meanwhile: history, but what follows is not */
+        if (phase != CMQ_PHASE_THIS)
             return false; /* published records are a prefix */
         uint64_t out = atomic_load_explicit(&cmq_slot_b(ring, seq)->out, memory_order_acquire);
         uint64_t owner = atomic_load_explicit(&cmq_slot_d(ring, seq)->owner, memory_order_acquire);
@@ -271,7 +274,10 @@ static void mark_live(struct cmq_ring *ring, uint32_t id, const struct cmq_segme
     for (uint64_t seq = gate; seq < gate + ring->slots; seq++) {
         uint64_t pub = atomic_load_explicit(&cmq_slot_a(ring, seq)->pub, memory_order_acquire);
         uint64_t out = atomic_load_explicit(&cmq_slot_b(ring, seq)->out, memory_order_acquire);
-        if (cmq_phase(ring, pub, seq) != CMQ_PHASE_THIS)
+        enum cmq_phase phase = cmq_phase(ring, pub, seq);
+        if (phase == CMQ_PHASE_LATER)
+            continue; /* as in is_named */
+        if (phase != CMQ_PHASE_THIS)
             return;
         if (names(pub, id))
             mark_pages(object, pub, pages, page_count);
@@ -283,12 +289,13 @@ static void mark_live(struct cmq_ring *ring, uint32_t id, const struct cmq_segme
 /* Gives back what a dead member's arena holds besides live records, so that a stage which dies again and
  * again while nobody consumes does not fill the memory. The live words cannot grow any more: their owner is
  * dead. Needs write permission; without it the arena stays whole. */
-static void trim_object(struct cmq_ring *ring, uint32_t id, const char *name)
+static bool trim_object(struct cmq_ring *ring, uint32_t id, const char *name)
 {
     struct cmq_segment object = {0};
     int fd = shm_open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
     if (fd < 0)
-        return;
+        return false;
+    bool trimmed = false;
     uint8_t *pages = NULL;
     if (cmq_segment_map(name, 0, false, &object, NULL) != CMQ_OK || object.bytes < CMQ_PAGE_BYTES)
         goto out;
@@ -304,10 +311,12 @@ static void trim_object(struct cmq_ring *ring, uint32_t id, const char *name)
             (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(begin * CMQ_PAGE_BYTES),
                             (off_t)((end - begin) * CMQ_PAGE_BYTES));
     }
+    trimmed = true;
 out:
     free(pages);
     cmq_segment_unmap(&object);
     close(fd);
+    return trimmed;
 }
 
 /* Under the registry lock and the dead member's byte. */
@@ -316,13 +325,15 @@ static void collect_one(struct cmq_ring *ring, uint32_t id)
     struct cmq_entry *entry = &ring->ctl->entries[id];
     char name[CMQ_SEGMENT_NAME_BYTES];
     object_name(ring, id, atomic_load_explicit(&entry->object_random, memory_order_relaxed), name);
-    if (is_named(ring, id)) {
-        if (entry_state(entry) != CMQ_ENTRY_DEAD)
-            trim_object(ring, id, name);
+    bool named = is_named(ring, id);
+    /* Another user's objects cannot be changed or removed: a member of its own stage will do it. DEAD says that the
+     * arena is trimmed, or that there is nothing to trim but the whole object. */
+    if (named && entry_state(entry) != CMQ_ENTRY_DEAD && !trim_object(ring, id, name))
+        return;
+    if (named || !cmq_segment_remove(name)) {
         atomic_store_explicit(&entry->state, CMQ_ENTRY_DEAD, memory_order_release);
         return;
     }
-    cmq_segment_remove(name);
     CMQ_CRASH_POINT("collect.unlinked");
     atomic_store_explicit(&entry->state, CMQ_ENTRY_FREE, memory_order_release);
 }

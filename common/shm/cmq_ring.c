@@ -76,9 +76,9 @@ static enum cmq_err set_arena_size(struct cmq_ring *ring, struct cmq_reason *rea
         return CMQ_OK;
     /* The reserve holds the largest sealed record: what a thief needs when the arena itself is full. */
     uint64_t reserve = ring->role == CMQ_ROLE_ENCRYPTOR
-                           ? cmq_align_up(cmq_sealed_bytes_max(ring->record_bytes_max), CMQ_UNIT_BYTES)
+                           ? cmq_align_up(cmq_result_bytes_max(ring->record_bytes_max), CMQ_UNIT_BYTES)
                            : 0;
-    uint64_t need = reserve + cmq_sealed_bytes_max(ring->record_bytes_max);
+    uint64_t need = reserve + cmq_align_up(cmq_result_bytes_max(ring->record_bytes_max), CMQ_UNIT_BYTES);
     ring->arena_bytes = ring->setup.arena_bytes & ~(uint64_t)(CMQ_PAGE_BYTES - 1);
     if (ring->arena_bytes < need || ring->arena_bytes / CMQ_UNIT_BYTES > CMQ_LOW_MASK)
         return cmq_reason_set(reason, CMQ_ERR_INVALID,
@@ -91,7 +91,9 @@ static enum cmq_err set_arena_size(struct cmq_ring *ring, struct cmq_reason *rea
 
 static bool plain_is_history(void *context, uint64_t seq)
 {
-    return cmq_is_committed(context, seq);
+    struct cmq_ring *ring = context;
+    /* Below the gate whatever the slot says now: a member may have slept for half of all laps. */
+    return seq < atomic_load_explicit(&ring->gate_seen, memory_order_relaxed) || cmq_is_committed(ring, seq);
 }
 
 static bool sealed_is_history(void *context, uint64_t seq)
@@ -105,7 +107,9 @@ static enum cmq_err join(struct cmq_ring *ring, struct cmq_reason *reason)
     enum cmq_err err = cmq_member_lock_open(ring->run_dir, ring->instance, &ring->lock_fd, reason);
     if (err != CMQ_OK || ring->role == CMQ_ROLE_OBSERVER)
         return err;
-    err = set_arena_size(ring, reason);
+    err = cmq_members_check(&ring->ctl->header, ring->lock_fd, ring->run_dir, reason);
+    if (err == CMQ_OK)
+        err = set_arena_size(ring, reason);
     if (err != CMQ_OK)
         return err;
     err = cmq_member_join(ring, reason);
@@ -145,6 +149,11 @@ enum cmq_err cmq_ring_attach(const struct cmq_ring_setup *setup, enum cmq_role r
     atomic_store_explicit(&ring->commit_low, gate, memory_order_relaxed);
     atomic_store_explicit(&ring->scan, gate, memory_order_relaxed);
     err = join(ring, reason);
+    /* From our lock on nobody can destroy it; before, somebody may have. */
+    if (err == CMQ_OK &&
+        atomic_load_explicit(&ring->ctl->header.state, memory_order_acquire) != CMQ_STATE_READY)
+        err = cmq_reason_set(reason, CMQ_ERR_AGAIN, "the ring of instance \"%s\" was just removed",
+                             ring->instance);
 out:
     if (err != CMQ_OK) {
         cmq_ring_detach(ring);
@@ -181,10 +190,11 @@ uint64_t cmq_gate_load(struct cmq_ring *ring)
 {
     /* Pairs with the gate's CAS: what the records below needed is no longer read by anyone. */
     uint64_t gate = atomic_load_explicit(&ring->d->gate.value, memory_order_acquire);
-    uint64_t seen = atomic_load_explicit(&ring->gate_seen, memory_order_relaxed);
+    /* Acquire and release: a value that another thread of ours brought counts as loaded by us. */
+    uint64_t seen = atomic_load_explicit(&ring->gate_seen, memory_order_acquire);
     while (gate > seen) {
-        if (atomic_compare_exchange_weak_explicit(&ring->gate_seen, &seen, gate, memory_order_relaxed,
-                                                  memory_order_relaxed))
+        if (atomic_compare_exchange_weak_explicit(&ring->gate_seen, &seen, gate, memory_order_acq_rel,
+                                                  memory_order_acquire))
             return gate;
     }
     return seen;
@@ -198,8 +208,10 @@ void cmq_hint_raise(struct cmq_hint *hint, uint64_t value)
     }
 }
 
-/* The object of member id, mapped; NULL if it is not there or is not what the registry says. */
-static const struct cmq_segment *peer_segment(struct cmq_ring *ring, uint32_t id, enum cmq_role role)
+/* The object of member id, mapped. CMQ_ERR_CORRUPT: it is not there or is not what the registry says, for good.
+ * CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM: this process cannot map it now; that says nothing about the record. */
+static enum cmq_err peer_segment(struct cmq_ring *ring, uint32_t id, enum cmq_role role,
+                                 const struct cmq_segment **ret_segment)
 {
     const struct cmq_entry *entry = &ring->ctl->entries[id];
     struct cmq_peer *peer = &ring->peers[id];
@@ -207,22 +219,26 @@ static const struct cmq_segment *peer_segment(struct cmq_ring *ring, uint32_t id
     uint32_t state = atomic_load_explicit(&entry->state, memory_order_acquire);
     uint64_t object_random = atomic_load_explicit(&entry->object_random, memory_order_relaxed);
     if (state == CMQ_ENTRY_FREE || atomic_load_explicit(&entry->role, memory_order_relaxed) != (uint32_t)role)
-        return NULL;
+        return CMQ_ERR_CORRUPT;
+    *ret_segment = &peer->segment;
     if (peer->segment.data != NULL && peer->object_random == object_random)
-        return &peer->segment;
+        return CMQ_OK;
     cmq_segment_unmap(&peer->segment);
     char suffix[32];
     cmq_member_object_suffix(suffix, id, object_random);
-    if (map_one(ring, suffix, 0, false, &peer->segment, NULL) != CMQ_OK)
-        return NULL;
+    enum cmq_err err = map_one(ring, suffix, 0, false, &peer->segment, NULL);
+    if (err == CMQ_ERR_NOT_FOUND || err == CMQ_ERR_LAYOUT)
+        return CMQ_ERR_CORRUPT;
+    if (err != CMQ_OK)
+        return err == CMQ_ERR_PERMISSION ? err : CMQ_ERR_SYSTEM;
     const struct cmq_member_page *page = peer->segment.data;
     if (peer->segment.bytes <= CMQ_PAGE_BYTES || page->magic != cmq_layout_magic() ||
         page->object_random != object_random) {
         cmq_segment_unmap(&peer->segment);
-        return NULL;
+        return CMQ_ERR_CORRUPT;
     }
     peer->object_random = object_random;
-    return &peer->segment;
+    return CMQ_OK;
 }
 
 enum cmq_err cmq_record_locate(struct cmq_ring *ring, uint64_t word, uint64_t seq, enum cmq_role writer,
@@ -231,9 +247,10 @@ enum cmq_err cmq_record_locate(struct cmq_ring *ring, uint64_t word, uint64_t se
     struct cmq_word decoded = cmq_word_decode(word);
     if (decoded.member >= CMQ_MEMBERS_MAX)
         return CMQ_ERR_CORRUPT;
-    const struct cmq_segment *segment = peer_segment(ring, decoded.member, writer);
-    if (segment == NULL)
-        return CMQ_ERR_CORRUPT;
+    const struct cmq_segment *segment;
+    enum cmq_err err = peer_segment(ring, decoded.member, writer, &segment);
+    if (err != CMQ_OK)
+        return err;
     const uint64_t arena_bytes = segment->bytes - CMQ_PAGE_BYTES;
     const uint64_t offset = (uint64_t)decoded.low * CMQ_UNIT_BYTES;
     if (arena_bytes < sizeof(struct cmq_record) || offset > arena_bytes - sizeof(struct cmq_record))
@@ -264,10 +281,15 @@ enum cmq_err cmq_ring_tick(struct cmq_ring *ring, struct cmq_reason *reason)
         cmq_gate_advance(ring);
     cmq_member_collect(ring);
     uint64_t gate = cmq_gate_load(ring);
-    uint64_t pub = atomic_load_explicit(&cmq_slot_a(ring, gate)->pub, memory_order_acquire);
-    if (cmq_phase(ring, pub, gate) == CMQ_PHASE_OLDER)
+    const uint64_t words[] = {atomic_load_explicit(&cmq_slot_a(ring, gate)->pub, memory_order_acquire),
+                              atomic_load_explicit(&cmq_slot_b(ring, gate)->out, memory_order_acquire),
+                              atomic_load_explicit(&cmq_slot_d(ring, gate)->owner, memory_order_acquire)};
+    for (size_t i = 0; i < CMQ_COUNT_OF(words); i++) {
+        if (cmq_phase(ring, words[i], gate) != CMQ_PHASE_OLDER)
+            continue;
         return cmq_reason_set(reason, CMQ_ERR_CORRUPT, "slot of record %llu holds an impossible word",
                               (unsigned long long)gate);
+    }
     return CMQ_OK;
 }
 

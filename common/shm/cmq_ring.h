@@ -38,9 +38,8 @@ struct cmq_ring;
 
 /* ---- creation and attachment ---- */
 
-/* Creates the objects if they do not exist (or are left from another boot, or half made by a creator that
- * died). CMQ_ERR_EXISTS: a usable ring was there already, nothing was changed. Serialised by
- * run_dir/INSTANCE.lock. */
+/* Creates the objects if they do not exist, or were half made by a creator that died. CMQ_ERR_EXISTS: a usable ring was
+ * there already, nothing was changed. Serialised by run_dir/INSTANCE.lock. */
 CMQ_MUST_USE enum cmq_err cmq_ring_create(const struct cmq_ring_setup *setup, struct cmq_reason *reason);
 /* Removes all objects of the instance; CMQ_ERR_EXISTS when a member is alive. */
 CMQ_MUST_USE enum cmq_err cmq_ring_destroy(const struct cmq_ring_setup *setup, struct cmq_reason *reason);
@@ -87,7 +86,7 @@ struct cmq_lease {
 };
 
 /* Takes the next record. CMQ_ERR_AGAIN: nothing to do. CMQ_ERR_FULL: no room for the result (wait for space).
- */
+ * CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM: the producer's memory cannot be mapped now; nothing was leased, try again later. */
 CMQ_MUST_USE enum cmq_err cmq_ring_lease(struct cmq_ring *ring, struct cmq_lease *ret_lease);
 /* CMQ_ERR_LOST: another encryptor had committed this record already; the result is dropped, nothing is wrong.
  */
@@ -111,7 +110,8 @@ struct cmq_claim {
     uint32_t messages;
 };
 
-/* Takes the lowest committed record that nobody has. CMQ_ERR_AGAIN: nothing there. */
+/* Takes the lowest committed record that nobody has. CMQ_ERR_AGAIN: nothing there. CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM: the
+ * encryptor's memory cannot be mapped now; the record was given back. */
 CMQ_MUST_USE enum cmq_err cmq_ring_claim(struct cmq_ring *ring, struct cmq_claim *ret_claim);
 /* The first `progress` messages are delivered. CMQ_ERR_LOST: the claim was taken over; stop delivering it. */
 CMQ_MUST_USE enum cmq_err cmq_ring_progress(struct cmq_ring *ring, struct cmq_claim *claim,

@@ -14,8 +14,7 @@ static bool is_done(uint64_t owner)
 void cmq_gate_advance(struct cmq_ring *ring)
 {
     _Atomic uint64_t *gate = &ring->d->gate.value;
-    const uint64_t batch =
-        ring->slots / SPACE_BATCHES < SPACE_BATCH_MIN ? SPACE_BATCH_MIN : ring->slots / SPACE_BATCHES;
+    const uint64_t batch = cmq_max_u64(ring->slots / SPACE_BATCHES, SPACE_BATCH_MIN);
     uint64_t seq = atomic_load_explicit(gate, memory_order_acquire);
     bool ring_bells = false, moved = false;
     for (;;) {
@@ -96,22 +95,25 @@ static uint64_t scan_start(struct cmq_ring *ring, uint64_t gate)
     return cmq_max_u64(gate, atomic_load_explicit(&ring->scan, memory_order_relaxed));
 }
 
-static void fill_claim(struct cmq_ring *ring, uint64_t seq, uint64_t word, bool redelivery,
-                       struct cmq_claim *ret_claim)
+static enum cmq_err fill_claim(struct cmq_ring *ring, uint64_t seq, uint64_t word, bool redelivery,
+                               struct cmq_claim *ret_claim)
 {
     struct cmq_record head;
     const uint8_t *payload = NULL;
     uint64_t out = atomic_load_explicit(&cmq_slot_b(ring, seq)->out, memory_order_acquire);
     *ret_claim = (struct cmq_claim){
         .seq = seq, .word = word, .progress = cmq_word_decode(word).low, .redelivery = redelivery};
-    if (cmq_phase(ring, out, seq) != CMQ_PHASE_THIS ||
-        cmq_record_locate(ring, out, seq, CMQ_ROLE_ENCRYPTOR, &head, &payload) != CMQ_OK ||
-        head.type == CMQ_RECORD_VOID) {
-        ret_claim->void_record = true;
-        return;
-    }
+    enum cmq_err err = cmq_phase(ring, out, seq) != CMQ_PHASE_THIS
+                           ? CMQ_ERR_CORRUPT
+                           : cmq_record_locate(ring, out, seq, CMQ_ROLE_ENCRYPTOR, &head, &payload);
+    if (err != CMQ_OK && err != CMQ_ERR_CORRUPT)
+        return err;
+    ret_claim->void_record = err != CMQ_OK || head.type == CMQ_RECORD_VOID;
+    if (ret_claim->void_record)
+        return CMQ_OK;
     ret_claim->payload = cmq_span_make(payload, head.payload_bytes);
     ret_claim->messages = head.messages;
+    return CMQ_OK;
 }
 
 enum cmq_err cmq_ring_claim(struct cmq_ring *ring, struct cmq_claim *ret_claim)
@@ -135,8 +137,10 @@ enum cmq_err cmq_ring_claim(struct cmq_ring *ring, struct cmq_claim *ret_claim)
             atomic_store_explicit(&ring->scan, seq + 1, memory_order_relaxed);
             if (take == TAKE_OVER)
                 cmq_ring_count(ring, CMQ_COUNT_STOLEN, 1);
-            fill_claim(ring, seq, word, take == TAKE_OVER, ret_claim);
-            return CMQ_OK;
+            enum cmq_err err = fill_claim(ring, seq, word, take == TAKE_OVER, ret_claim);
+            if (err != CMQ_OK)
+                cmq_ring_release(ring, ret_claim); /* whoever can read it may have it */
+            return err;
         }
         from = seq; /* lost a race: judge the same record again */
     }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/shm/cmq_crash.h"
@@ -62,6 +63,38 @@ enum cmq_err cmq_header_check(const struct cmq_header *header, const char *insta
         return cmq_reason_set(reason, CMQ_ERR_LAYOUT,
                               "the ring of instance \"%s\" has a header that makes no sense", instance);
     return CMQ_OK;
+}
+
+enum cmq_err cmq_members_check(const struct cmq_header *header, int lock_fd, const char *run_dir,
+                               struct cmq_reason *reason)
+{
+    struct stat info;
+    if (fstat(lock_fd, &info) != 0)
+        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "members file in %s: %s", run_dir, strerror(errno));
+    if ((uint64_t)info.st_dev == header->members_device && (uint64_t)info.st_ino == header->members_inode)
+        return CMQ_OK;
+    return cmq_reason_set(
+        reason, CMQ_ERR_LAYOUT,
+        "the ring was made with another common.run_dir than %s, or its members file was deleted; use "
+        "the same run_dir, or stop all stages and run ciphermqctl destroy and init",
+        run_dir);
+}
+
+static enum cmq_err note_members_file(const struct cmq_ring_setup *setup, struct cmq_header *header,
+                                      struct cmq_reason *reason)
+{
+    struct stat info = {0};
+    int fd = -1;
+    enum cmq_err err = cmq_member_lock_open(setup->run_dir, setup->instance, &fd, reason);
+    if (err != CMQ_OK)
+        return err;
+    if (fstat(fd, &info) != 0)
+        err =
+            cmq_reason_set(reason, CMQ_ERR_SYSTEM, "members file in %s: %s", setup->run_dir, strerror(errno));
+    header->members_device = (uint64_t)info.st_dev;
+    header->members_inode = (uint64_t)info.st_ino;
+    close(fd);
+    return err;
 }
 
 /* Slots begin free for the first record that will use them. */
@@ -125,6 +158,9 @@ static enum cmq_err create_objects(const struct cmq_ring_setup *setup, struct cm
     header->d_bytes = sizes.d_bytes;
     (void)snprintf(header->instance, sizeof header->instance, "%s", setup->instance);
     read_boot_id(header->boot_id);
+    err = note_members_file(setup, header, reason);
+    if (err != CMQ_OK)
+        goto out;
     /* Pairs with attach's first load. */
     atomic_store_explicit(&header->state, CMQ_STATE_READY, memory_order_release);
 out:
@@ -198,6 +234,21 @@ enum cmq_err cmq_ring_create(const struct cmq_ring_setup *setup, struct cmq_reas
     return err;
 }
 
+/* Who has mapped the ring already and joins behind us sees this, and looks for the next one. */
+static void retire(const char *instance)
+{
+    char name[CMQ_SEGMENT_NAME_BYTES];
+    struct cmq_segment segment = {0};
+    cmq_segment_name(name, instance, "ctl");
+    if (cmq_segment_map(name, 0, true, &segment, NULL) != CMQ_OK)
+        return;
+    struct cmq_ctl *ctl = segment.data;
+    /* Pairs with attach's second look, after it has its member lock. */
+    if (segment.bytes >= sizeof(struct cmq_header))
+        atomic_store_explicit(&ctl->header.state, CMQ_STATE_NONE, memory_order_release);
+    cmq_segment_unmap(&segment);
+}
+
 enum cmq_err cmq_ring_destroy(const struct cmq_ring_setup *setup, struct cmq_reason *reason)
 {
     int lock_fd = -1, members_fd = -1;
@@ -216,6 +267,7 @@ enum cmq_err cmq_ring_destroy(const struct cmq_ring_setup *setup, struct cmq_rea
                              setup->instance);
         goto out;
     }
+    retire(setup->instance);
     cmq_segment_remove_all(setup->instance);
 out:
     if (members_fd >= 0)

@@ -76,24 +76,28 @@ struct plain {
     bool bad;
 };
 
-static bool load_plain(struct cmq_ring *ring, uint64_t seq, struct plain *ret_plain)
+/* CMQ_ERR_AGAIN: the record is history, somebody committed it and the gate passed. Other errors: this process cannot read
+ * it now. An unreadable record is CMQ_OK and bad. */
+static enum cmq_err load_plain(struct cmq_ring *ring, uint64_t seq, struct plain *ret_plain)
 {
     uint64_t word = atomic_load_explicit(&cmq_slot_a(ring, seq)->pub, memory_order_acquire);
     if (cmq_phase(ring, word, seq) != CMQ_PHASE_THIS)
-        return false; /* history: somebody committed it and the gate passed */
+        return CMQ_ERR_AGAIN;
     *ret_plain = (struct plain){0};
     enum cmq_err err =
         cmq_record_locate(ring, word, seq, CMQ_ROLE_INGEST, &ret_plain->head, &ret_plain->payload);
+    if (err != CMQ_OK && err != CMQ_ERR_CORRUPT)
+        return err;
     ret_plain->bad = err != CMQ_OK || ret_plain->head.type != CMQ_RECORD_BATCH ||
                      ret_plain->head.payload_bytes > ring->record_bytes_max;
     if (ret_plain->bad)
         ret_plain->head = (struct cmq_record){.seq = seq};
-    return true;
+    return CMQ_OK;
 }
 
 static uint64_t result_bytes(const struct plain *plain)
 {
-    return sizeof(struct cmq_record) + (plain->bad ? 0 : cmq_sealed_bytes_max(plain->head.payload_bytes));
+    return plain->bad ? sizeof(struct cmq_record) : cmq_result_bytes_max(plain->head.payload_bytes);
 }
 
 static bool cas_lease(struct cmq_ring *ring, uint64_t seq, uint64_t seen)
@@ -129,11 +133,14 @@ static enum cmq_err lease_next(struct cmq_ring *ring, uint64_t from, uint64_t ga
     uint64_t seq = from, lease, extent, pos;
     struct plain plain;
     while (find_unleased(ring, seq, gate, &seq, &lease)) {
-        if (!load_plain(ring, seq, &plain)) {
+        enum cmq_err err = load_plain(ring, seq, &plain);
+        if (err == CMQ_ERR_AGAIN) {
             seq++;
             continue;
         }
-        enum cmq_err err = cmq_arena_alloc(&ring->arena, result_bytes(&plain), &extent, &pos);
+        if (err != CMQ_OK)
+            return err;
+        err = cmq_arena_alloc(&ring->arena, result_bytes(&plain), &extent, &pos);
         if (err == CMQ_ERR_FULL)
             atomic_store_explicit(&ring->wanted_bytes, result_bytes(&plain), memory_order_relaxed);
         if (err != CMQ_OK)
@@ -145,23 +152,31 @@ static enum cmq_err lease_next(struct cmq_ring *ring, uint64_t from, uint64_t ga
             fill_lease(ring, seq, &plain, pos % ring->arena.bytes, pos, false, ret_lease);
             return CMQ_OK;
         }
+        /* Lost: judge the same record again. Not only a lessee may have changed the word, also a late thief of a lap ago,
+         * and a record passed over here would be behind everybody's hint. */
         cmq_arena_abort(&ring->arena, extent);
-        seq++;
     }
     return CMQ_ERR_AGAIN;
 }
 
-/* The lowest uncommitted record, if it is leased and may be taken over now. */
-static bool find_stealable(struct cmq_ring *ring, uint64_t gate, uint64_t *ret_seq, uint64_t *ret_lease,
-                           struct plain *ret_plain)
+/* The lowest uncommitted record, if it may be taken over now: its lease is old or its lessee dead; or it has no lease
+ * but lies behind the claim hint, where nobody looks any more. CMQ_ERR_AGAIN: nothing to take over. */
+static enum cmq_err find_stealable(struct cmq_ring *ring, uint64_t gate, uint64_t *ret_seq,
+                                   uint64_t *ret_lease, struct plain *ret_plain)
 {
     uint64_t seq = lowest_uncommitted(ring, gate);
     if (seq >= gate + ring->slots || !cmq_is_published(ring, seq))
-        return false;
+        return CMQ_ERR_AGAIN;
+    uint64_t lease = atomic_load_explicit(&cmq_slot_a(ring, seq)->lease, memory_order_relaxed);
+    bool leased = is_leased(ring, lease, seq);
+    if (!leased && seq >= claim_start(ring, gate))
+        return CMQ_ERR_AGAIN;
+    enum cmq_err err = load_plain(ring, seq, ret_plain);
+    if (err != CMQ_OK)
+        return err;
     *ret_seq = seq;
-    *ret_lease = atomic_load_explicit(&cmq_slot_a(ring, seq)->lease, memory_order_relaxed);
-    return load_plain(ring, seq, ret_plain) && is_leased(ring, *ret_lease, seq) &&
-           is_stealable(ring, *ret_lease, ret_plain->head.payload_bytes);
+    *ret_lease = lease;
+    return !leased || is_stealable(ring, lease, ret_plain->head.payload_bytes) ? CMQ_OK : CMQ_ERR_AGAIN;
 }
 
 /* Taking over the lowest uncommitted record. If the arena is full its result goes to the reserve: whatever
@@ -170,11 +185,14 @@ static enum cmq_err lease_steal(struct cmq_ring *ring, uint64_t gate, struct cmq
 {
     struct plain plain;
     uint64_t seq, lease, extent, pos;
-    if (!find_stealable(ring, gate, &seq, &lease, &plain))
-        return CMQ_ERR_AGAIN;
+    enum cmq_err err = find_stealable(ring, gate, &seq, &lease, &plain);
+    if (err != CMQ_OK)
+        return err;
     bool in_arena = cmq_arena_alloc(&ring->arena, result_bytes(&plain), &extent, &pos) == CMQ_OK;
-    if (!in_arena && ring->reserve_used && ring->reserve_seq >= gate)
+    if (!in_arena && ring->reserve_used && ring->reserve_seq >= gate) {
+        atomic_store_explicit(&ring->wanted_bytes, result_bytes(&plain), memory_order_relaxed);
         return CMQ_ERR_FULL;
+    }
     if (!cas_lease(ring, seq, lease)) {
         if (in_arena)
             cmq_arena_abort(&ring->arena, extent);
@@ -195,14 +213,12 @@ enum cmq_err cmq_ring_lease(struct cmq_ring *ring, struct cmq_lease *ret_lease)
 {
     cmq_assert(ring->role == CMQ_ROLE_ENCRYPTOR);
     uint64_t gate = cmq_gate_load(ring);
-    enum cmq_err err = lease_next(ring, claim_start(ring, gate), gate, ret_lease);
-    if (err == CMQ_OK)
-        return err;
+    /* The head of the line first: everything behind it waits for it. */
     enum cmq_err steal_err = lease_steal(ring, gate, ret_lease);
-    if (steal_err != CMQ_ERR_AGAIN || err != CMQ_ERR_AGAIN)
-        return steal_err == CMQ_ERR_AGAIN ? err : steal_err;
-    /* From the lowest uncommitted one, since a bad claim hint may have hidden records. */
-    return lease_next(ring, lowest_uncommitted(ring, gate), gate, ret_lease);
+    if (steal_err == CMQ_OK)
+        return steal_err;
+    enum cmq_err err = lease_next(ring, claim_start(ring, gate), gate, ret_lease);
+    return err == CMQ_ERR_AGAIN ? steal_err : err;
 }
 
 static void baton(struct cmq_ring *ring, uint64_t seq)
@@ -296,8 +312,7 @@ bool cmq_lease_look(void *context)
     if (find_unleased(ring, claim_start(ring, gate), gate, &seq, &lease))
         return true;
     struct plain plain;
-    return find_stealable(ring, gate, &seq, &lease, &plain) ||
-           find_unleased(ring, lowest_uncommitted(ring, gate), gate, &seq, &lease);
+    return find_stealable(ring, gate, &seq, &lease, &plain) != CMQ_ERR_AGAIN;
 }
 
 uint64_t cmq_lease_patience_us(struct cmq_ring *ring)

@@ -74,10 +74,13 @@ bool cmq_ring_wait(struct cmq_ring *ring, enum cmq_wait kind, uint32_t timeout_m
             cmq_bell_wait(&ring->bells->bells[kinds[kind].bell], ring->bit, look, &waiter, timeout_us);
         if (result != CMQ_BELL_FOUND)
             cmq_ring_count(ring, CMQ_COUNT_WAITS, 1);
-        if (result == CMQ_BELL_TIMED_OUT && look(&waiter) && waiter.found)
+        /* Waiters for space are woken in batches: for them a time-out is no lost wake-up. */
+        bool counts = kind == CMQ_WAIT_PLAIN || kind == CMQ_WAIT_SEALED;
+        if (result == CMQ_BELL_TIMED_OUT && look(&waiter) && waiter.found && counts)
             cmq_ring_count(ring, CMQ_COUNT_WAITS_LATE, 1);
     }
-    atomic_store_explicit(waiter.poke, 0, memory_order_relaxed);
+    /* Acquire: whatever cmq_ring_wake's caller had stored before is seen by our caller's next look. */
+    (void)atomic_exchange_explicit(waiter.poke, 0, memory_order_acq_rel);
     if (waiter.found)
         atomic_store_explicit(&ring->last_work_ns, cmq_clock_mono_ns(), memory_order_relaxed);
     return waiter.found;

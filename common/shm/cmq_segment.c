@@ -135,7 +135,7 @@ enum cmq_err cmq_segment_create(const char *name, size_t bytes, unsigned mode,
 out:
     close(fd);
     if (err != CMQ_OK)
-        cmq_segment_remove(name);
+        (void)cmq_segment_remove(name);
     return err;
 }
 
@@ -169,9 +169,9 @@ void cmq_segment_unmap(struct cmq_segment *segment)
     *segment = (struct cmq_segment){0};
 }
 
-void cmq_segment_remove(const char *name)
+bool cmq_segment_remove(const char *name)
 {
-    (void)shm_unlink(name);
+    return shm_unlink(name) == 0 || errno == ENOENT;
 }
 
 void cmq_segment_remove_all(const char *instance)

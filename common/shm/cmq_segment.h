@@ -30,8 +30,8 @@ CMQ_MUST_USE enum cmq_err cmq_segment_map(const char *name, size_t bytes, bool w
                                           struct cmq_segment *ret_segment, struct cmq_reason *reason);
 /* Accepts a zeroed struct. */
 void cmq_segment_unmap(struct cmq_segment *segment);
-/* A missing object is fine. */
-void cmq_segment_remove(const char *name);
+/* False: it is still there (it is another user's). A missing object is fine. */
+bool cmq_segment_remove(const char *name);
 /* Removes every object of the instance. */
 void cmq_segment_remove_all(const char *instance);
 

@@ -123,7 +123,8 @@ uint64_t cmq_gate_load(struct cmq_ring *ring);
 void cmq_hint_raise(struct cmq_hint *hint, uint64_t value);
 
 /* Reads and checks the head of the record that a word names. On success *ret_payload points into the member's
- * arena. CMQ_ERR_CORRUPT: nothing usable there. writer = role that the member must have. Data thread only. */
+ * arena. CMQ_ERR_CORRUPT: nothing usable there, for good. CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM: not readable by this
+ * process now; the record is as good as before. writer = role that the member must have. Data thread only. */
 CMQ_MUST_USE enum cmq_err cmq_record_locate(struct cmq_ring *ring, uint64_t word, uint64_t seq,
                                             enum cmq_role writer, struct cmq_record *ret_head,
                                             const uint8_t **ret_payload);
