@@ -13,7 +13,7 @@
 
 /* After a key or cipher failure: long enough not to burn a core, short enough not to be noticed when it
  * heals. */
-enum { SLEEP_MS = 1000, TROUBLE_MS = 100 };
+enum { SLEEP_MS = 1000, TROUBLE_MS = 100, TICKS_PER_RELOAD = 4 };
 
 struct enc_pump {
     struct cmq_proc *proc;
@@ -27,6 +27,7 @@ struct enc_pump {
     atomic_uint stop;          /* main thread sets it, pump and cmq_ring_wait read it */
     atomic_bool reload_wanted; /* the keyring belongs to the pump thread */
     bool trouble;
+    unsigned ticks; /* main thread */
 };
 
 static void reload_keyring(struct enc_pump *pump)
@@ -167,6 +168,9 @@ enum cmq_err enc_pump_new(struct cmq_proc *proc, struct enc_pump **ret_pump, str
 void enc_pump_tick(struct enc_pump *pump)
 {
     struct cmq_reason reason;
+    /* A new epoch in the file (key rotate, another encryptor) is noticed without a signal. */
+    if (++pump->ticks % TICKS_PER_RELOAD == 0)
+        atomic_store_explicit(&pump->reload_wanted, true, memory_order_release);
     enum cmq_err err = cmq_ring_tick(pump->ring, &reason);
     if (err == CMQ_OK)
         return;

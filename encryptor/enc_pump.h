@@ -14,7 +14,7 @@ struct enc_pump;
 
 CMQ_MUST_USE enum cmq_err enc_pump_new(struct cmq_proc *proc, struct enc_pump **ret_pump,
                                        struct cmq_reason *reason);
-/* Heartbeat of the ring, key file changes. */
+/* Every 250 ms: heartbeat of the ring; now and then a look whether the keyring file has changed. */
 void enc_pump_tick(struct enc_pump *pump);
 /* Asks the pump to read the keyring again. */
 void enc_pump_reload(struct enc_pump *pump);

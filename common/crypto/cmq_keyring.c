@@ -196,3 +196,13 @@ size_t cmq_keyring_count(const struct cmq_keyring *keyring)
 {
     return keyring->table->count;
 }
+
+void cmq_keyring_info(const struct cmq_keyring *keyring, size_t index, struct cmq_key_info *ret_info)
+{
+    cmq_assert(index < keyring->table->count);
+    const struct cmq_key *key = &keyring->table->keys[index];
+    *ret_info = (struct cmq_key_info){
+        .epoch = key->data.epoch, .deliverable = key->deliverable, .seals_reserved = key->seals_reserved};
+    memcpy(ret_info->pattern, key->data.pattern, sizeof ret_info->pattern);
+    memcpy(ret_info->key_id, key->data.key_id, sizeof ret_info->key_id);
+}

@@ -86,4 +86,14 @@ CMQ_MUST_USE enum cmq_err cmq_keyring_rotate(struct cmq_keyring *keyring, const 
                                              bool deliverable, struct cmq_reason *reason);
 size_t cmq_keyring_count(const struct cmq_keyring *keyring);
 
+struct cmq_key_info {
+    char pattern[CMQ_KEYRING_PATTERN_MAX + 1];
+    uint8_t key_id[CMQ_KEYRING_ID_BYTES];
+    uint32_t epoch;
+    bool deliverable;
+    uint64_t seals_reserved; /* of CMQ_KEY_SEALS_MAX, by all encryptors ever, as of the last load */
+};
+/* What may be shown of key number `index` < count, in the file's order. No key bytes. */
+void cmq_keyring_info(const struct cmq_keyring *keyring, size_t index, struct cmq_key_info *ret_info);
+
 #endif

@@ -42,6 +42,7 @@ int ctl_config(struct ctl *ctl);
 int ctl_status(struct ctl *ctl);
 int ctl_restart(struct ctl *ctl);
 int ctl_scale(struct ctl *ctl);
+int ctl_key(struct ctl *ctl);
 
 /* ---- the ring, seen by an observer ---- */
 

@@ -22,10 +22,11 @@ enum option_key {
 
 struct command {
     const char *name, *words, *about;
-    unsigned word_count; /* exactly */
+    unsigned word_count; /* at most; exactly, but for words_optional */
     bool needs_conf;
     int (*run)(struct ctl *ctl);
     const struct argp_option *options;
+    unsigned words_optional;
 };
 
 #define COMMON_OPTIONS                                                                               \
@@ -56,16 +57,20 @@ static const struct argp_option config_options[] = {
 
 static const struct command commands[] = {
     {"init", "", "Make the run directory, the keys and the ring, whatever is missing.", 0, true, ctl_init,
-     plain_options},
+     plain_options, 0},
     {"status", "", "Show the ring and every instance. Exit status 1 if a stage has no live instance.", 0,
-     true, ctl_status, status_options},
+     true, ctl_status, status_options, 0},
     {"restart", "STAGE[:N]", "Restart a stage, one instance after the other, or one instance.", 1, true,
-     ctl_restart, supervisor_options},
+     ctl_restart, supervisor_options, 0},
     {"scale", "STAGE COUNT", "Start or stop instances until 0 to COUNT-1 run; COUNT is 1 to 8.", 2, true,
-     ctl_scale, supervisor_options},
+     ctl_scale, supervisor_options, 0},
     {"destroy", "", "Remove the ring of a stopped broker. Messages in it are lost; keys are kept.", 0, true,
-     ctl_destroy, plain_options},
-    {"config", "", "Print --sample or --reference.", 0, false, ctl_config, config_options},
+     ctl_destroy, plain_options, 0},
+    {"key", "list | rotate [PATTERN]",
+     "Show the data keys, or begin a new epoch for a topic pattern (default \">\"). Needs the key-encryption "
+     "key.",
+     2, true, ctl_key, status_options, 1},
+    {"config", "", "Print --sample or --reference.", 0, false, ctl_config, config_options, 0},
 };
 
 int ctl_config(struct ctl *ctl)
@@ -204,7 +209,8 @@ static const struct command *parse_arguments(int argc, char **argv, struct ctl *
         *ret_exit_code = ctl_fail(CMQ_EXIT_TEMPORARY, "arguments cannot be read: out of memory");
         return NULL;
     }
-    if (ctl->word_count != command->word_count) {
+    if (ctl->word_count > command->word_count ||
+        ctl->word_count + command->words_optional < command->word_count) {
         (void)ctl_fail(CMQ_EXIT_USAGE, "usage: ciphermqctl %s%s%s", name, command->word_count == 0 ? "" : " ",
                        command->words);
         return NULL;

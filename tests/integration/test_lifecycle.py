@@ -259,6 +259,29 @@ class Lifecycle(unittest.TestCase):
                 self.assertNotIn(CANARY.encode(), arena.read())
             self.assertEqual(receive(ws_to(broker), 1), [CANARY])
 
+    def test_key_is_rotated_while_messages_pass(self):
+        with Broker(encryptor=2) as broker:
+            connection, client = http_to(broker), ws_to(broker)
+
+            def epochs():
+                return {m["counters"]["key_epoch"] for m in broker.members() if m["stage"] == "encryptor"}
+
+            def publish_until(epoch):
+                texts = [f"epoch {epoch} message {i}" for i in range(20)]
+                for text in texts:
+                    publish(connection, text)
+                self.assertEqual(sorted(receive(client, 20)), sorted(texts))
+                return epochs() == {epoch}
+
+            wait_until(lambda: publish_until(1), 20, "both encryptors have sealed")
+            self.assertIn("epoch 2", broker.ctl("key", "rotate").stdout)
+            wait_until(lambda: publish_until(2), 20, "both encryptors use the new epoch")
+            keys = json.loads(broker.ctl("key", "list", "--json").stdout)
+            self.assertEqual([(key["pattern"], key["epoch"]) for key in keys], [(">", 1), (">", 2)])
+            self.assertNotEqual(keys[0]["key_id"], keys[1]["key_id"])
+            self.assertEqual(broker.ctl("key", "rotate", "a..b", check=False).returncode, 78)
+            self.assertEqual(broker.ctl("key", "erase", check=False).returncode, 64)
+
     def test_several_instances_share_ports_and_work(self):
         with Broker(ingest=2, encryptor=2, dispatcher=2) as broker:
             clients = [ws_to(broker) for _ in range(6)]
