@@ -10,7 +10,7 @@
 #include "common/shm/cmq_create.h"
 #include "common/shm/cmq_view.h"
 
-enum { EXTENTS_SPARE = 1024 };
+enum { EXTENTS_SPARE = 1024, PRUNE_CALLS = 1024 };
 
 /* ---- attachment ---- */
 
@@ -239,6 +239,26 @@ static enum cmq_err peer_segment(struct cmq_ring *ring, uint32_t id, enum cmq_ro
     }
     peer->object_random = object_random;
     return CMQ_OK;
+}
+
+void cmq_peers_prune(struct cmq_ring *ring, bool idle)
+{
+    if (!idle && ++ring->prune_calls % PRUNE_CALLS != 0)
+        return;
+    uint64_t now_ns = cmq_clock_mono_ns();
+    if (now_ns - ring->pruned_ns < CMQ_NS_PER_S)
+        return;
+    ring->pruned_ns = now_ns;
+    for (uint32_t id = 0; id < CMQ_MEMBERS_MAX; id++) {
+        struct cmq_peer *peer = &ring->peers[id];
+        const struct cmq_entry *entry = &ring->ctl->entries[id];
+        if (peer->segment.data == NULL)
+            continue;
+        /* FREE, or taken anew: no live record lies there, or the id would not be free. */
+        if (atomic_load_explicit(&entry->state, memory_order_acquire) == CMQ_ENTRY_FREE ||
+            atomic_load_explicit(&entry->object_random, memory_order_relaxed) != peer->object_random)
+            cmq_segment_unmap(&peer->segment);
+    }
 }
 
 enum cmq_err cmq_record_locate(struct cmq_ring *ring, uint64_t word, uint64_t seq, enum cmq_role writer,

@@ -119,6 +119,8 @@ static enum cmq_err fill_claim(struct cmq_ring *ring, uint64_t seq, uint64_t wor
 enum cmq_err cmq_ring_claim(struct cmq_ring *ring, struct cmq_claim *ret_claim)
 {
     cmq_assert(ring->role == CMQ_ROLE_DISPATCHER);
+    cmq_peers_prune(ring, ring->was_idle);
+    ring->was_idle = false;
     uint64_t gate = cmq_gate_load(ring), seq, owner;
     uint64_t from = scan_start(ring, gate);
     for (;;) {
@@ -126,6 +128,7 @@ enum cmq_err cmq_ring_claim(struct cmq_ring *ring, struct cmq_claim *ret_claim)
         if (take == TAKE_END) {
             atomic_store_explicit(&ring->scan, seq, memory_order_relaxed);
             cmq_gate_advance(ring);
+            ring->was_idle = true;
             return CMQ_ERR_AGAIN;
         }
         uint32_t progress = take == TAKE_OVER ? cmq_word_decode(owner).low : 0;

@@ -212,12 +212,14 @@ static enum cmq_err lease_steal(struct cmq_ring *ring, uint64_t gate, struct cmq
 enum cmq_err cmq_ring_lease(struct cmq_ring *ring, struct cmq_lease *ret_lease)
 {
     cmq_assert(ring->role == CMQ_ROLE_ENCRYPTOR);
+    cmq_peers_prune(ring, ring->was_idle);
     uint64_t gate = cmq_gate_load(ring);
     /* The head of the line first: everything behind it waits for it. */
     enum cmq_err steal_err = lease_steal(ring, gate, ret_lease);
     if (steal_err == CMQ_OK)
         return steal_err;
     enum cmq_err err = lease_next(ring, claim_start(ring, gate), gate, ret_lease);
+    ring->was_idle = err == CMQ_ERR_AGAIN;
     return err == CMQ_ERR_AGAIN ? steal_err : err;
 }
 

@@ -80,6 +80,9 @@ struct cmq_ring {
     _Atomic uint32_t poke[CMQ_BELL_COUNT];
     struct cmq_spin spins[CMQ_BELL_COUNT]; /* each used by the one thread that waits there */
     struct cmq_peer peers[CMQ_MEMBERS_MAX];
+    uint64_t pruned_ns; /* data thread */
+    uint32_t prune_calls;
+    bool was_idle; /* the last lease or claim found nothing */
 };
 
 static inline struct cmq_slot_a *cmq_slot_a(const struct cmq_ring *ring, uint64_t seq)
@@ -128,6 +131,10 @@ void cmq_hint_raise(struct cmq_hint *hint, uint64_t value);
 CMQ_MUST_USE enum cmq_err cmq_record_locate(struct cmq_ring *ring, uint64_t word, uint64_t seq,
                                             enum cmq_role writer, struct cmq_record *ret_head,
                                             const uint8_t **ret_payload);
+
+/* Unmaps objects of members that are gone for good: an unlinked object takes memory while anyone maps it. Data thread only,
+ * when it reads no payload; `idle`: nothing else to do. Looks once a second at most. */
+void cmq_peers_prune(struct cmq_ring *ring, bool idle);
 
 /* Conditions of cmq_ring_wait, on fresh values (each in the file that knows it). */
 bool cmq_lease_look(void *ring);

@@ -329,6 +329,42 @@ static void arena_of_a_dead_member_stays_while_its_records_are_undelivered(void 
     assert_int_equal(cmq_ring_members(world->ingest, members, 8), 3);
 }
 
+static bool maps_a_deleted_object(void)
+{
+    char line[512];
+    bool found = false;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps) != NULL)
+        found = found || (strstr(line, "/dev/shm/cmq.unit") != NULL && strstr(line, "(deleted)") != NULL);
+    assert_int_equal(fclose(maps), 0);
+    return found;
+}
+
+static void memory_of_members_that_are_gone_is_given_back_by_those_who_read_it(void **state)
+{
+    struct world *world = *state;
+    struct cmq_lease lease;
+    struct cmq_claim claim;
+    struct cmq_ring *other_ingest = ring_fixture_join(&world->fixture, CMQ_ROLE_INGEST);
+    struct cmq_ring *other_encryptor = ring_fixture_join(&world->fixture, CMQ_ROLE_ENCRYPTOR);
+    (void)ring_fixture_publish(other_ingest, "x");
+    (void)ring_fixture_seal(other_encryptor); /* maps the ingest's object */
+    (void)ring_fixture_publish(other_ingest, "y");
+    (void)ring_fixture_seal(world->encryptor);
+    (void)deliver(world->dispatcher, "x"); /* maps the encryptors' objects */
+    (void)deliver(world->dispatcher, "y");
+    ring_fixture_leave(&world->fixture, other_ingest);
+    ring_fixture_leave(&world->fixture, other_encryptor);
+    assert_true(maps_a_deleted_object());
+    const uint64_t end_ns = cmq_clock_mono_ns() + 10 * CMQ_NS_PER_S;
+    while (maps_a_deleted_object()) {
+        assert_int_equal(cmq_ring_lease(world->encryptor, &lease), CMQ_ERR_AGAIN);
+        assert_int_equal(cmq_ring_claim(world->dispatcher, &claim), CMQ_ERR_AGAIN);
+        assert_true(cmq_clock_mono_ns() < end_ns);
+    }
+}
+
 static void observer_sees_state_and_members_and_writes_nothing(void **state)
 {
     struct world *world = *state;
@@ -563,6 +599,7 @@ int main(void)
         RING_TEST(claim_finds_at_once_what_the_wait_has_seen),
         RING_TEST(dispatcher_that_was_silent_loses_its_record_and_finds_out),
         RING_TEST(arena_of_a_dead_member_stays_while_its_records_are_undelivered),
+        RING_TEST(memory_of_members_that_are_gone_is_given_back_by_those_who_read_it),
         RING_TEST(observer_sees_state_and_members_and_writes_nothing),
         cmocka_unit_test(attach_says_not_yet_until_the_ring_is_complete),
         RING_TEST(ring_of_another_layout_is_refused_and_left_alone),
