@@ -50,6 +50,7 @@ enum cmq_err cmq_member_lock_open(const char *run_dir, const char *instance, int
         return cmq_reason_set(reason, err, "lock file %s: %s; common.run_dir must exist and be writable",
                               path, strerror(errno));
     }
+    (void)fchmod(fd, 0660); /* whatever the umask of the one that made it: all stages' users lock it */
     *ret_fd = fd;
     return CMQ_OK;
 }

@@ -209,6 +209,7 @@ static enum cmq_err creation_lock(const struct cmq_ring_setup *setup, int *ret_f
             close(fd);
         return err;
     }
+    (void)fchmod(fd, 0660); /* as the members file */
     *ret_fd = fd;
     return CMQ_OK;
 }
