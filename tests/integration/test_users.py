@@ -89,10 +89,15 @@ class Users(unittest.TestCase):
         self.processes.pop(stage).wait(15)
 
     def clean(self):
-        for stage in list(self.processes):
-            self.stop(stage, signal.SIGKILL)
+        for stage, process in list(self.processes.items()):
+            if process.poll() is None and self.ready_lines(stage):
+                self.stop(stage, signal.SIGKILL)
+            else:
+                process.kill()
+                process.wait()
         run(*AS_ROOT, self.programs["ctl"], "--config", self.config, "destroy", check=False)
-        run(*AS_ROOT, "rm", "-rf", self.dir)
+        left = [f"/dev/shm/{name}" for name in os.listdir("/dev/shm") if name.startswith(f"cmq.{self.instance}.")]
+        run(*AS_ROOT, "rm", "-rf", self.dir, *left)
         for sock in self.ports:
             sock.close()
 
