@@ -12,6 +12,7 @@
 
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
+#include "ingest/ing_accept.h"
 #include "ingest/ing_batch.h"
 #include "ingest/ing_body.h"
 #include "ingest/ing_listen.h"
@@ -43,7 +44,7 @@ struct ing_http {
     struct MHD_Daemon *daemon;
     struct cmq_ring *ring;
     struct ing_admit *admit;
-    int listen_fd;
+    struct ing_acceptor *acceptor;
     size_t request_bytes_max;
     struct cmq_json_limits message_limits;
     struct ing_body_pool pool;
@@ -414,6 +415,13 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *
 
 /* ---- start and stop ---- */
 
+/* In the acceptor's thread. The library closes the socket if it does not want it. */
+static void take_connection(void *context, int fd, const struct sockaddr *address, socklen_t address_bytes)
+{
+    struct ing_http *http = context;
+    (void)MHD_add_connection(http->daemon, fd, address, address_bytes);
+}
+
 static struct MHD_Daemon *start_daemon(struct ing_http *http, const struct ing_http_setup *setup)
 {
     unsigned connections = ing_listen_fit(setup->connections_max);
@@ -428,8 +436,9 @@ static struct MHD_Daemon *start_daemon(struct ing_http *http, const struct ing_h
     if (pool == 0)
         pool_option[0] = pool_option[1];
     return MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-        on_access, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, http->listen_fd,
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+            MHD_USE_NO_LISTEN_SOCKET,
+        0, NULL, NULL, on_access, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT,
         connections, MHD_OPTION_CONNECTION_TIMEOUT, setup->idle_s, MHD_OPTION_STRICT_FOR_CLIENT, 0,
         MHD_OPTION_URI_LOG_CALLBACK, on_target, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
@@ -447,8 +456,7 @@ static void init_sync(struct ing_http *http)
 
 static void release(struct ing_http *http)
 {
-    if (http->listen_fd >= 0)
-        (void)close(http->listen_fd);
+    ing_accept_free(http->acceptor);
     (void)pthread_cond_destroy(&http->gone);
     (void)pthread_mutex_destroy(&http->mutex);
     ing_watch_fini(&http->watch);
@@ -469,31 +477,30 @@ enum cmq_err ing_http_start(const struct ing_http_setup *setup, struct cmq_ring 
     }
     http->ring = ring;
     http->admit = admit;
-    http->listen_fd = -1;
     http->request_bytes_max = setup->request_bytes_max;
     http->message_limits = setup->message_limits;
     init_sync(http);
     ing_watch_init(&http->watch, setup->head_ms * CMQ_NS_PER_MS, setup->body_rate_min);
     ing_body_pool_init(&http->pool, setup->receive_bytes_max, KEPT_BODY_BYTES);
-    enum cmq_err err = ing_listen_open(setup->listen, setup->port, &http->listen_fd, reason);
-    if (err != CMQ_OK)
-        goto out;
+    enum cmq_err err = CMQ_OK;
     http->daemon = start_daemon(http, setup);
-    if (http->daemon == NULL) {
+    if (http->daemon == NULL)
         err = cmq_reason_set(reason, CMQ_ERR_SYSTEM, "the HTTP library does not start: %s", strerror(errno));
-        http->listen_fd = -1; /* closed by the library */
-    }
-out:
-    if (err == CMQ_OK)
-        *ret_http = http;
     else
-        release(http);
+        err = ing_accept_start(setup->listen, setup->port, take_connection, http, &http->acceptor, reason);
+    if (err == CMQ_OK) {
+        *ret_http = http;
+        return CMQ_OK;
+    }
+    if (http->daemon != NULL)
+        MHD_stop_daemon(http->daemon);
+    release(http);
     return err;
 }
 
 uint16_t ing_http_port(const struct ing_http *http)
 {
-    return ing_listen_port(http->listen_fd);
+    return ing_accept_port(http->acceptor);
 }
 
 void ing_http_tick(struct ing_http *http, uint64_t now_ns)
@@ -510,27 +517,10 @@ void ing_http_tick(struct ing_http *http, uint64_t now_ns)
         ing_body_pool_trim(&http->pool);
 }
 
-/* Connections that the kernel has taken already would be reset with the listening socket. */
-static void accept_rest(struct ing_http *http)
-{
-    for (;;) {
-        struct sockaddr_storage address;
-        socklen_t bytes = sizeof address;
-        int fd = accept4(http->listen_fd, (struct sockaddr *)&address, &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0)
-            return;
-        (void)MHD_add_connection(http->daemon, fd, (struct sockaddr *)&address, bytes);
-    }
-}
-
 void ing_http_quiesce(struct ing_http *http)
 {
     atomic_store_explicit(&http->quiet, true, memory_order_seq_cst);
-    (void)MHD_quiesce_daemon(http->daemon);
-    accept_rest(http);
-    /* Out of the group of sockets that share the port, so that the kernel picks the others. Closed after the
-     * library has stopped, which still knows its number. */
-    (void)shutdown(http->listen_fd, SHUT_RDWR);
+    ing_accept_stop(http->acceptor);
 }
 
 static struct timespec timespec_of(uint64_t ns)
@@ -566,9 +556,7 @@ void ing_http_stop(struct ing_http *http)
 {
     if (http == NULL)
         return;
-    /* Else the library would close the listening socket, which is ours. */
-    if (!atomic_load_explicit(&http->quiet, memory_order_relaxed))
-        (void)MHD_quiesce_daemon(http->daemon);
+    ing_accept_stop(http->acceptor);
     MHD_stop_daemon(http->daemon);
     release(http);
 }

@@ -694,6 +694,8 @@ static void a_request_that_comes_too_slowly_is_cut_off(void **state)
     say(head, "POST /input HTTP/1.1\r\nHost: h\r\n");
     ask(quiet, "/input", "{\"content\":\"a\"}");
     expect(quiet, 200, "1-0");
+    while (fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS) != 3)
+        ing_http_tick(fixture->http, cmq_clock_mono_ns()); /* the workers have all three */
     /* 20 s later; until the first line of each was read, there is nothing to be late with. */
     while (fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS) != 1)
         ing_http_tick(fixture->http, cmq_clock_mono_ns() + 20 * CMQ_NS_PER_S);
