@@ -320,8 +320,8 @@ static void add_children(enum cmq_role role, unsigned count)
     }
 }
 
-/* Waits for deaths, up to wait_us; starts successors unless told otherwise. */
-static unsigned reap(uint64_t wait_us, bool restart)
+/* Waits for deaths, up to wait_us; starts successors, but not of the role that is stopping, and none once all stop. */
+static unsigned reap(uint64_t wait_us, enum cmq_role stopping)
 {
     unsigned reaped = 0;
     int status;
@@ -338,7 +338,8 @@ static unsigned reap(uint64_t wait_us, bool restart)
             } else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
                 violation("a child ended with status 0x%x", (unsigned)status);
             }
-            if (restart && WIFSIGNALED(status))
+            if (children[i].role != stopping && WIFSIGNALED(status) &&
+                atomic_load_explicit(&notes->stop_all, memory_order_relaxed) == 0)
                 start_child(&children[i]);
         }
     }
@@ -361,7 +362,7 @@ static void torment(void)
     uint64_t resume_ns = 0;
     while (kills < options.kills && cmq_clock_mono_ns() < end_ns &&
            atomic_load_explicit(&notes->violations, memory_order_relaxed) == 0) {
-        kills += reap(1000 + next_random() % 4000, true);
+        kills += reap(1000 + next_random() % 4000, CMQ_ROLE_NONE);
         if (stopped != NULL && cmq_clock_mono_ns() >= resume_ns) {
             if (stopped->pid != 0)
                 (void)kill(stopped->pid, SIGCONT);
@@ -394,7 +395,7 @@ static bool wait_drained(void)
     const uint64_t end_ns = cmq_clock_mono_ns() + 20 * CMQ_NS_PER_S;
     bool drained = false;
     while (!drained && cmq_clock_mono_ns() < end_ns) {
-        (void)reap(2000, true);
+        (void)reap(2000, CMQ_ROLE_INGEST);
         cmq_ring_state(ring, &state);
         drained = state.gate == state.published;
     }
@@ -410,7 +411,7 @@ static void stop_children(enum cmq_role role)
 {
     for (;;) {
         bool alive = false;
-        (void)reap(1000, false);
+        (void)reap(1000, role);
         for (unsigned i = 0; i < child_count; i++)
             alive = alive || (children[i].role == role && children[i].pid != 0);
         if (!alive)
