@@ -127,7 +127,10 @@ enum cmq_wait {
     CMQ_WAIT_PLAIN,        /* encryptor: a record to lease */
     CMQ_WAIT_SEALED,       /* dispatcher: a record to claim */
     CMQ_WAIT_SPACE_INGEST, /* ingest: room for a record */
-    CMQ_WAIT_SPACE_ENCRYPTOR
+    CMQ_WAIT_SPACE_ENCRYPTOR,
+    CMQ_WAIT_COMMITTED, /* log writer: the record at `stored` is committed */
+    CMQ_WAIT_STORED,    /* dispatcher: stored > what cmq_ring_follow named */
+    CMQ_WAIT_DURABLE    /* ingest: durable > what cmq_ring_follow named */
 };
 
 /* Sleeps until the condition may hold, *stop becomes non-zero, or timeout_ms (capped by setup.wait_ms) has
@@ -136,6 +139,51 @@ enum cmq_wait {
 bool cmq_ring_wait(struct cmq_ring *ring, enum cmq_wait kind, uint32_t timeout_ms, const atomic_uint *stop);
 /* Makes a waiter of this process and kind return now (any thread). */
 void cmq_ring_wake(struct cmq_ring *ring, enum cmq_wait kind);
+
+/* ---- the log: the gate of the rings ---- */
+
+/* The log writer is one thread of that encryptor which holds the log lock. It reads committed records in order, writes
+ * them, and moves two cursors: below `stored` a record is in the log (and is delivered), below `durable` it survives a
+ * power cut. Slots and arenas are reused below `stored`. durable <= stored. */
+struct cmq_committed {
+    uint64_t seq;
+    bool void_record;
+    struct cmq_span payload; /* sealed batch in an encryptor's arena; readable until seq is below stored */
+    uint32_t messages;
+};
+/* seq >= stored. CMQ_ERR_AGAIN: not committed yet. CMQ_ERR_NOT_FOUND: below stored. CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM: the
+ * encryptor's memory cannot be mapped now. An unreadable record is void_record. Log thread. */
+CMQ_MUST_USE enum cmq_err cmq_ring_committed(struct cmq_ring *ring, uint64_t seq,
+                                             struct cmq_committed *ret_record);
+
+/* What became of a record beyond "kept", told before `stored` passes it. */
+enum cmq_outcome_kind {
+    CMQ_OUTCOME_KEPT,
+    CMQ_OUTCOME_DUPLICATE, /* all of it was published before: as message seq-index */
+    CMQ_OUTCOME_CONFLICT, /* message `index` has a known id and another content: nothing of the record was kept */
+    CMQ_OUTCOME_PART,     /* `index` of its messages were duplicates and left out */
+    CMQ_OUTCOME_VOID      /* unreadable: nothing of it was kept */
+};
+struct cmq_outcome {
+    enum cmq_outcome_kind kind;
+    uint64_t seq;
+    uint32_t index;
+};
+void cmq_ring_outcome_set(struct cmq_ring *ring, uint64_t seq, const struct cmq_outcome *outcome);
+/* seq is below stored. False: its slot was used again meanwhile, the outcome is not known any more. Any thread. */
+bool cmq_ring_outcome(struct cmq_ring *ring, uint64_t seq, struct cmq_outcome *ret_outcome);
+
+/* Moves the cursors up (never down) and rings for dispatchers, waiting publishers and space. Log thread. */
+void cmq_ring_stored(struct cmq_ring *ring, uint64_t stored, uint64_t durable);
+uint64_t cmq_ring_stored_seq(struct cmq_ring *ring);  /* fresh; any thread */
+uint64_t cmq_ring_durable_seq(struct cmq_ring *ring); /* fresh; any thread */
+
+enum cmq_log_health { CMQ_LOG_HEALTH_NONE, CMQ_LOG_HEALTH_OK, CMQ_LOG_HEALTH_FULL, CMQ_LOG_HEALTH_FAILED };
+/* Written by the log thread, read by anyone: publishers are refused at once while it is FULL or FAILED. */
+void cmq_ring_log_health_set(struct cmq_ring *ring, enum cmq_log_health health);
+enum cmq_log_health cmq_ring_log_health(struct cmq_ring *ring);
+/* For CMQ_WAIT_STORED and CMQ_WAIT_DURABLE: the wait ends when the cursor is above seq. Any thread, before the wait. */
+void cmq_ring_follow(struct cmq_ring *ring, enum cmq_wait kind, uint64_t seq);
 
 /* ---- state, also for observers ---- */
 

@@ -7,7 +7,11 @@
  *
  * Plain, MessagePack:  [version, flags, accepted_at_ms, [unit, ...]]      unit = [topic, count, messages]
  *   messages is a bin that holds `count` MessagePack messages back to back, so that the encryptor need not walk them.
- *   A message is a str (text) or bin (octets); an array is reserved for messages with headers.
+ *   A message is a str (text) or bin (octets); or, when it has more than content, an array
+ *   [content, type (str|nil), id (str|nil), expiry_ms (uint|nil), headers (map of str to str|nil)]; or nil: a message that
+ *   was left out because its id was known, so that the indexes of the others stay.
+ *   Plain flags: bit 0 CMQ_PLAIN_HAS_IDS: some messages have ids. bit 1 CMQ_PLAIN_HAS_KEY: the first value of the only
+ *   unit's bin is a str that is no message and not counted: the request's idempotency key. Sealed unit flags: the same bits.
  * Sealed, MessagePack: [version, seq, accepted_at_ms, [unit, ...]]
  *   unit = [topic, count, flags, suite, key_id (bin 16), nonce (bin 24), sealed (bin: ciphertext and 16-byte tag)]
  *   The sealed plaintext is the plain unit's messages. The ciphertext comes last, so it is sealed in place.
@@ -34,7 +38,28 @@
 #define CMQ_SEALED_UNIT_BYTES   128u
 #define CMQ_BATCH_AAD_BYTES_MAX (8u * 4u + 6u * 8u + CMQ_KEY_ID_BYTES + CMQ_TOPIC_BYTES_MAX)
 
+#define CMQ_MESSAGE_TYPE_BYTES_MAX 127u /* content type */
+#define CMQ_MESSAGE_ID_BYTES_MAX   128u /* id, or idempotency key of a request */
+enum { CMQ_PLAIN_HAS_IDS = 1, CMQ_PLAIN_HAS_KEY = 2 };
+
 /* ---- messages ---- */
+
+/* All that a message may have. Absent parts have bytes 0 (a present type or id is never empty). */
+struct cmq_message_full {
+    bool left_out; /* nil: nothing else is set */
+    bool text;
+    struct cmq_span body;
+    struct cmq_span type, id;
+    uint64_t expiry_ms;      /* 0: none; milliseconds since 1970 */
+    struct cmq_span headers; /* the packed map; bytes 0: none */
+};
+/* Any of the three forms. CMQ_ERR_MALFORMED: the reader stays. */
+CMQ_MUST_USE enum cmq_err cmq_message_read(struct cmq_mp_reader *reader,
+                                           struct cmq_message_full *ret_message);
+/* Room that an array message needs besides body, type, id and headers. */
+#define CMQ_MESSAGE_FULL_BYTES 32u
+/* Writes the shortest form: str or bin when there is only a body. dst: CMQ_MESSAGE_FULL_BYTES + all parts. Returns bytes. */
+size_t cmq_message_write(uint8_t *dst, const struct cmq_message_full *message);
 
 /* Head of a str or bin message; the body is appended by the caller. ret_head needs 5 bytes; returns bytes written. */
 size_t cmq_message_head(uint8_t *ret_head, bool text, uint32_t body_bytes);

@@ -1,0 +1,110 @@
+/*
+ * dsp_groups: consumer groups: who gets which message, how often, and when it is done.
+ * Ownership: groups and deliveries belong to struct dsp_groups; members are embedded in their connection and stay
+ *            registered from join to leave. Borrows source and ledger.
+ * Units: messages, records, milliseconds; attempt counts from 1.
+ * Errors: join: CMQ_ERR_INVALID (name, topic, or another topic than the group has), CMQ_ERR_FULL; peek: CMQ_ERR_AGAIN.
+ * Callers: the delivery thread. The ledger's commits run on a thread of its own.
+ *
+ * Happy path:
+ *   - a member that can take more asks dsp_group_peek: messages that came back first, then those of records that this
+ *     dispatcher claims in the ledger only to hand them out; dsp_group_take puts them in the member's flight;
+ *   - an auto-ack member (the root endpoint) says dsp_group_delivered when its socket took the frame; others ack by id;
+ *   - acked messages are collected, committed together by the ledger thread, and then confirmed (on_durable).
+ * Failure:
+ *   - a member leaves, nacks, or lets ack_wait pass: its messages come back with a higher attempt;
+ *   - after max_deliver attempts a message goes to topic $dead.<topic>, and is done when that is stored;
+ *   - this process dies: other dispatchers find its claims free. What was acked but not committed comes again.
+ */
+#ifndef DSP_GROUPS_H
+#define DSP_GROUPS_H
+
+#include "common/wire/cmq_id.h"
+#include "dispatcher/dsp_ledger.h"
+#include "dispatcher/dsp_source.h"
+
+struct dsp_groups;
+struct dsp_group;
+struct dsp_flight; /* messages on their way to a member */
+
+struct dsp_group_options {
+    uint64_t start_seq;       /* for a group that is new */
+    uint64_t ack_wait_ms;     /* auto-ack: not used */
+    uint32_t max_deliver;     /* 0: no limit */
+    uint32_t max_ack_pending; /* of all members of the group in this process together; > 0 */
+    bool auto_ack;
+};
+
+struct dsp_member {
+    struct dsp_group *group; /* NULL: not a member */
+    struct dsp_member *next, *prev;
+    struct dsp_flight *flight;
+    uint32_t flight_count; /* messages */
+    uint32_t credit;       /* most messages in flight; auto-ack: UINT32_MAX */
+    bool waiting;          /* peek said AGAIN: the hook will be called */
+};
+
+struct dsp_groups_setup {
+    struct cmq_ring *ring; /* for counters */
+    struct dsp_source *source;
+    struct dsp_ledger *ledger;
+    /* A member that was waiting may find something now. Called from any dsp_group call, and dsp_groups_poke/tick. */
+    void (*on_ready)(void *context, struct dsp_member *member);
+    /* All acks with a ticket up to this one are durable. Called in the ledger's thread: only wake the delivery thread. */
+    void (*on_durable)(void *context);
+    /* Publishes a dead letter; *ret_seq is its record. CMQ_ERR_FULL: try again later. */
+    enum cmq_err (*publish_dead)(void *context, struct cmq_span topic, struct cmq_span message,
+                                 uint64_t *ret_seq);
+    void *context;
+    uint64_t commit_ms; /* auto-acks are committed after this time at the latest; others at once */
+};
+CMQ_MUST_USE enum cmq_err dsp_groups_new(const struct dsp_groups_setup *setup,
+                                         struct dsp_groups **ret_groups);
+/* Commits what is acked, gives up all claims; no member may be left. NULL is fine. */
+void dsp_groups_free(struct dsp_groups *groups);
+
+CMQ_MUST_USE enum cmq_err dsp_group_join(struct dsp_groups *groups, const char *name, struct cmq_span topic,
+                                         const struct dsp_group_options *options,
+                                         struct dsp_member *ret_member, struct cmq_reason *reason);
+void dsp_group_leave(struct dsp_groups *groups, struct dsp_member *member);
+
+/* Consecutive messages of one unit, all of the same attempt. The record is held by the group until they are done. */
+struct dsp_batch {
+    struct dsp_record *record;
+    const struct dsp_unit *unit;
+    uint32_t first, count; /* indexes in the record */
+    uint32_t attempt;
+    struct cmq_span messages; /* from message `first` on; behind the count there may be more bytes */
+};
+/* What the member may have next. Nothing is taken. CMQ_ERR_AGAIN: nothing now, or no credit. Nobody may call another
+ * dsp_group function between peek and take. */
+CMQ_MUST_USE enum cmq_err dsp_group_peek(struct dsp_groups *groups, struct dsp_member *member,
+                                         struct dsp_batch *ret_batch);
+/* Takes the first `count` of the peeked messages into the flight. `bytes` of them were read. skipped: those among them that
+ * are of no use to this member (not text, left out): done without delivery. */
+CMQ_MUST_USE enum cmq_err dsp_group_take(struct dsp_groups *groups, struct dsp_member *member,
+                                         const struct dsp_batch *batch, uint32_t count, size_t bytes);
+/* Auto-ack: all that is in flight was delivered. */
+void dsp_group_delivered(struct dsp_groups *groups, struct dsp_member *member);
+
+enum dsp_ack { DSP_ACK_OK, DSP_ACK_STALE }; /* stale: not in flight at this member, or of another attempt */
+/* attempt 0: the current one. */
+enum dsp_ack dsp_group_ack(struct dsp_groups *groups, struct dsp_member *member, struct cmq_id id,
+                           uint32_t attempt);
+/* Everything in flight at this member up to and with id; returns how many. */
+uint32_t dsp_group_ack_upto(struct dsp_groups *groups, struct dsp_member *member, struct cmq_id id);
+/* Comes again after delay_ms, to any member. */
+enum dsp_ack dsp_group_nack(struct dsp_groups *groups, struct dsp_member *member, struct cmq_id id,
+                            uint32_t attempt, uint64_t delay_ms);
+/* Ticket of the acks so far; they are durable when dsp_groups_durable() has reached it. */
+uint64_t dsp_groups_ticket(const struct dsp_groups *groups);
+uint64_t dsp_groups_durable(const struct dsp_groups *groups);
+
+/* The log has more, or a claim became free: waiting members are told. */
+void dsp_groups_poke(struct dsp_groups *groups);
+/* Ack waits, delays, dead letters. Returns when to be called next (CLOCK_MONOTONIC ns, UINT64_MAX: never). */
+uint64_t dsp_groups_tick(struct dsp_groups *groups, uint64_t now_ns);
+/* No more claims; what is not in flight is given up now, the rest as flights end. */
+void dsp_groups_drain(struct dsp_groups *groups);
+
+#endif
