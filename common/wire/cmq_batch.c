@@ -8,6 +8,7 @@ enum {
     PLAIN_UNIT_VALUES = 3,
     SEALED_HEAD_VALUES = 4,
     SEALED_UNIT_VALUES = 7,
+    MESSAGE_VALUES = 5,
 };
 
 /* ---- packing: the library writes to the caller's memory, whose size the contract guarantees ---- */
@@ -23,13 +24,15 @@ static int write_bytes(void *next, const char *bytes, size_t count)
 static void pack_str(msgpack_packer *packer, struct cmq_span text)
 {
     (void)msgpack_pack_str(packer, text.bytes);
-    (void)msgpack_pack_str_body(packer, text.data, text.bytes);
+    if (text.bytes != 0)
+        (void)msgpack_pack_str_body(packer, text.data, text.bytes);
 }
 
 static void pack_bin(msgpack_packer *packer, const void *data, size_t bytes)
 {
     (void)msgpack_pack_bin(packer, bytes);
-    (void)msgpack_pack_bin_body(packer, data, bytes);
+    if (bytes != 0)
+        (void)msgpack_pack_bin_body(packer, data, bytes);
 }
 
 size_t cmq_message_head(uint8_t *ret_head, bool text, uint32_t body_bytes)
@@ -42,6 +45,66 @@ size_t cmq_message_head(uint8_t *ret_head, bool text, uint32_t body_bytes)
     else
         (void)msgpack_pack_bin(&packer, body_bytes);
     return (size_t)(next - ret_head);
+}
+
+static bool has_parts(const struct cmq_message_full *message)
+{
+    return message->type.bytes != 0 || message->id.bytes != 0 || message->expiry_ms != 0 ||
+           message->headers.bytes != 0;
+}
+
+static void pack_body(msgpack_packer *packer, const struct cmq_message_full *message)
+{
+    if (message->text)
+        pack_str(packer, message->body);
+    else
+        pack_bin(packer, message->body.data, message->body.bytes);
+}
+
+static void pack_str_or_nil(msgpack_packer *packer, struct cmq_span text)
+{
+    if (text.bytes != 0)
+        pack_str(packer, text);
+    else
+        (void)msgpack_pack_nil(packer);
+}
+
+size_t cmq_message_write(uint8_t *dst, const struct cmq_message_full *message)
+{
+    uint8_t *next = dst;
+    msgpack_packer packer;
+    msgpack_packer_init(&packer, &next, write_bytes);
+    if (message->left_out) {
+        (void)msgpack_pack_nil(&packer);
+    } else if (!has_parts(message)) {
+        pack_body(&packer, message);
+    } else {
+        cmq_assert(message->type.bytes <= CMQ_MESSAGE_TYPE_BYTES_MAX &&
+                   message->id.bytes <= CMQ_MESSAGE_ID_BYTES_MAX);
+        (void)msgpack_pack_array(&packer, MESSAGE_VALUES);
+        pack_body(&packer, message);
+        pack_str_or_nil(&packer, message->type);
+        pack_str_or_nil(&packer, message->id);
+        if (message->expiry_ms != 0)
+            (void)msgpack_pack_uint64(&packer, message->expiry_ms);
+        else
+            (void)msgpack_pack_nil(&packer);
+        if (message->headers.bytes != 0)
+            (void)write_bytes(&next, (const char *)message->headers.data, message->headers.bytes);
+        else
+            (void)msgpack_pack_nil(&packer);
+    }
+    return (size_t)(next - dst);
+}
+
+size_t cmq_message_key_write(uint8_t *dst, struct cmq_span key)
+{
+    cmq_assert(key.bytes >= 1 && key.bytes <= CMQ_MESSAGE_ID_BYTES_MAX);
+    uint8_t *next = dst;
+    msgpack_packer packer;
+    msgpack_packer_init(&packer, &next, write_bytes);
+    pack_str(&packer, key);
+    return (size_t)(next - dst);
 }
 
 size_t cmq_plain_encode_head(uint8_t *dst, const struct cmq_plain_head *head, struct cmq_span topic,
@@ -106,6 +169,119 @@ enum cmq_err cmq_message_next_any(struct cmq_mp_reader *reader, struct cmq_messa
         return CMQ_ERR_MALFORMED;
     ret_message->text = value.type == CMQ_MP_STR;
     ret_message->body = value.body;
+    *reader = ahead;
+    return CMQ_OK;
+}
+
+/* str of 1..bytes_max bytes, or nil */
+static enum cmq_err read_str_or_nil(struct cmq_mp_reader *reader, size_t bytes_max, struct cmq_span *ret_text)
+{
+    struct cmq_mp_value value;
+    enum cmq_err err = cmq_mp_read(reader, &value);
+    if (err != CMQ_OK)
+        return err;
+    bool good = value.type == CMQ_MP_STR && value.body.bytes >= 1 && value.body.bytes <= bytes_max;
+    if (!good && value.type != CMQ_MP_NIL)
+        return CMQ_ERR_MALFORMED;
+    *ret_text = good ? value.body : cmq_span_make(NULL, 0);
+    return CMQ_OK;
+}
+
+static enum cmq_err read_expiry(struct cmq_mp_reader *reader, uint64_t *ret_expiry_ms)
+{
+    struct cmq_mp_value value;
+    enum cmq_err err = cmq_mp_read(reader, &value);
+    if (err != CMQ_OK)
+        return err;
+    if (value.type != CMQ_MP_UINT && value.type != CMQ_MP_NIL)
+        return CMQ_ERR_MALFORMED;
+    *ret_expiry_ms = value.number; /* 0 of nil */
+    return CMQ_OK;
+}
+
+/* map of str to str or nil, or nil */
+static enum cmq_err read_headers(struct cmq_mp_reader *reader, struct cmq_span *ret_headers)
+{
+    const uint8_t *begin = reader->next;
+    struct cmq_mp_value value;
+    enum cmq_err err = cmq_mp_read(reader, &value);
+    if (err != CMQ_OK)
+        return err;
+    *ret_headers = cmq_span_make(NULL, 0);
+    if (value.type == CMQ_MP_NIL)
+        return CMQ_OK;
+    if (value.type != CMQ_MP_MAP)
+        return CMQ_ERR_MALFORMED;
+    for (uint32_t i = 0; i < value.count; i++) {
+        struct cmq_mp_value text;
+        err = cmq_mp_read(reader, &text);
+        if (err == CMQ_OK && text.type == CMQ_MP_STR)
+            err = cmq_mp_read(reader, &text);
+        else
+            err = CMQ_ERR_MALFORMED;
+        if (err != CMQ_OK || (text.type != CMQ_MP_STR && text.type != CMQ_MP_NIL))
+            return CMQ_ERR_MALFORMED;
+    }
+    *ret_headers = cmq_span_make(begin, (size_t)(reader->next - begin));
+    return CMQ_OK;
+}
+
+/* What follows the head of an array message. */
+static enum cmq_err read_message_values(struct cmq_mp_reader *reader, struct cmq_message_full *message)
+{
+    struct cmq_message content;
+    enum cmq_err err = cmq_message_next_any(reader, &content);
+    if (err == CMQ_OK)
+        err = read_str_or_nil(reader, CMQ_MESSAGE_TYPE_BYTES_MAX, &message->type);
+    if (err == CMQ_OK)
+        err = read_str_or_nil(reader, CMQ_MESSAGE_ID_BYTES_MAX, &message->id);
+    if (err == CMQ_OK)
+        err = read_expiry(reader, &message->expiry_ms);
+    if (err == CMQ_OK)
+        err = read_headers(reader, &message->headers);
+    if (err != CMQ_OK)
+        return err;
+    message->text = content.text;
+    message->body = content.body;
+    return CMQ_OK;
+}
+
+enum cmq_err cmq_message_read(struct cmq_mp_reader *reader, struct cmq_message_full *ret_message)
+{
+    struct cmq_mp_reader ahead = *reader;
+    struct cmq_message_full message = {0};
+    struct cmq_mp_value value;
+    enum cmq_err err = cmq_mp_read(&ahead, &value);
+    if (err != CMQ_OK)
+        return err;
+    message.left_out = value.type == CMQ_MP_NIL;
+    if (value.type == CMQ_MP_STR || value.type == CMQ_MP_BIN) {
+        message.text = value.type == CMQ_MP_STR;
+        message.body = value.body;
+    } else if (value.type == CMQ_MP_ARRAY && value.count == MESSAGE_VALUES) {
+        err = read_message_values(&ahead, &message);
+    } else if (!message.left_out) {
+        err = CMQ_ERR_MALFORMED;
+    }
+    if (err != CMQ_OK)
+        return err;
+    *ret_message = message;
+    *reader = ahead;
+    return CMQ_OK;
+}
+
+enum cmq_err cmq_message_key_read(struct cmq_mp_reader *reader, uint32_t flags, struct cmq_span *ret_key)
+{
+    struct cmq_mp_reader ahead = *reader;
+    struct cmq_span key = {0};
+    if ((flags & CMQ_PLAIN_HAS_KEY) != 0) {
+        enum cmq_err err = cmq_mp_read_str(&ahead, &key);
+        if (err != CMQ_OK)
+            return err;
+        if (key.bytes < 1 || key.bytes > CMQ_MESSAGE_ID_BYTES_MAX)
+            return CMQ_ERR_MALFORMED;
+    }
+    *ret_key = key;
     *reader = ahead;
     return CMQ_OK;
 }

@@ -58,8 +58,18 @@ CMQ_MUST_USE enum cmq_err cmq_message_read(struct cmq_mp_reader *reader,
                                            struct cmq_message_full *ret_message);
 /* Room that an array message needs besides body, type, id and headers. */
 #define CMQ_MESSAGE_FULL_BYTES 32u
-/* Writes the shortest form: str or bin when there is only a body. dst: CMQ_MESSAGE_FULL_BYTES + all parts. Returns bytes. */
+/* Writes the shortest form: str or bin when there is only a body. dst: CMQ_MESSAGE_FULL_BYTES + all parts, of which none
+ * lies in dst. Returns bytes. */
 size_t cmq_message_write(uint8_t *dst, const struct cmq_message_full *message);
+
+/* The request's key: 1..CMQ_MESSAGE_ID_BYTES_MAX bytes, in front of the messages when the flags have CMQ_PLAIN_HAS_KEY.
+ * dst: CMQ_MESSAGE_KEY_BYTES + the key. Returns bytes, which belong to the unit's messages_bytes. */
+#define CMQ_MESSAGE_KEY_BYTES 2u
+size_t cmq_message_key_write(uint8_t *dst, struct cmq_span key);
+/* Before the first message of a plain or sealed unit with these flags: moves over the key, if there is one (else bytes 0).
+ * CMQ_ERR_MALFORMED: the reader stays. */
+CMQ_MUST_USE enum cmq_err cmq_message_key_read(struct cmq_mp_reader *reader, uint32_t flags,
+                                               struct cmq_span *ret_key);
 
 /* Head of a str or bin message; the body is appended by the caller. ret_head needs 5 bytes; returns bytes written. */
 size_t cmq_message_head(uint8_t *ret_head, bool text, uint32_t body_bytes);
@@ -68,7 +78,7 @@ struct cmq_message {
     bool text;
     struct cmq_span body;
 };
-/* Any str or bin; CMQ_ERR_MALFORMED for everything else. Use cmq_message_next. */
+/* Any str or bin; CMQ_ERR_MALFORMED for everything else (cmq_message_read takes that). Use cmq_message_next. */
 CMQ_MUST_USE enum cmq_err cmq_message_next_any(struct cmq_mp_reader *reader, struct cmq_message *ret_message);
 
 /* CMQ_ERR_MALFORMED at the end, too: callers know the count, or ask cmq_mp_left. The reader then stays where it was. */
@@ -103,8 +113,8 @@ struct cmq_plain_unit {
     uint32_t count;        /* messages */
     struct cmq_span messages;
 };
-/* Writes everything up to and including the bin head of the only unit's messages; the messages themselves follow and
- * are appended by the caller. dst needs CMQ_BATCH_HEAD_BYTES + CMQ_PLAIN_UNIT_BYTES + topic bytes.
+/* Writes everything up to and including the bin head of the only unit's messages; these follow, behind the key if the flags
+ * say so, and are appended by the caller. dst needs CMQ_BATCH_HEAD_BYTES + CMQ_PLAIN_UNIT_BYTES + topic bytes.
  * Returns bytes written. */
 size_t cmq_plain_encode_head(uint8_t *dst, const struct cmq_plain_head *head, struct cmq_span topic,
                              uint32_t count, uint32_t messages_bytes);

@@ -96,6 +96,209 @@ static void values_other_than_str_and_bin_are_no_messages(void **state)
     }
 }
 
+/* ---- messages that are more than content ---- */
+
+static void expect_part(struct cmq_span got, struct cmq_span wanted)
+{
+    assert_int_equal(got.bytes, wanted.bytes);
+    if (wanted.bytes != 0)
+        assert_memory_equal(got.data, wanted.data, wanted.bytes);
+}
+
+/* Writes the message and reads it again, alone in its memory; returns the bytes that it took. */
+static size_t round_trip(const struct cmq_message_full *in)
+{
+    size_t room = CMQ_MESSAGE_FULL_BYTES + in->body.bytes + in->type.bytes + in->id.bytes + in->headers.bytes;
+    uint8_t *dst = malloc(room);
+    assert_non_null(dst);
+    size_t bytes = cmq_message_write(dst, in);
+    assert_true(bytes <= room);
+    uint8_t *exact = wire_copy(dst, bytes);
+    struct cmq_mp_reader reader;
+    struct cmq_message_full out;
+    cmq_mp_reader_init(&reader, cmq_span_make(exact, bytes));
+    assert_int_equal(cmq_message_read(&reader, &out), CMQ_OK);
+    assert_int_equal(cmq_mp_left(&reader), 0);
+    assert_int_equal(out.left_out, in->left_out);
+    assert_int_equal(out.text, in->text);
+    assert_int_equal(out.expiry_ms, in->expiry_ms);
+    expect_part(out.body, in->body);
+    expect_part(out.type, in->type);
+    expect_part(out.id, in->id);
+    expect_part(out.headers, in->headers);
+    for (size_t cut = 0; cut < bytes; cut++) {
+        uint8_t *piece = wire_copy(exact, cut);
+        cmq_mp_reader_init(&reader, cmq_span_make(piece, cut));
+        assert_int_equal(cmq_message_read(&reader, &out), CMQ_ERR_MALFORMED);
+        assert_ptr_equal(reader.next, piece);
+        free(piece);
+    }
+    free(exact);
+    free(dst);
+    return bytes;
+}
+
+static const struct cmq_span some_headers = {(const uint8_t *)"\x82\xa1k\xa1v\xa1n\xc0", 8};
+
+static void messages_with_any_of_their_parts_come_back(void **state)
+{
+    (void)state;
+    char longest[CMQ_MESSAGE_ID_BYTES_MAX];
+    memset(longest, 'x', sizeof longest);
+    for (unsigned parts = 0; parts < 64; parts++) {
+        struct cmq_message_full message = {
+            .text = (parts & 1) != 0,
+            .body = (parts & 2) != 0 ? text_span("body") : cmq_span_make(NULL, 0),
+            .expiry_ms = (parts & 4) != 0 ? UINT64_MAX : 0,
+            .headers = (parts & 8) != 0 ? some_headers : cmq_span_make(NULL, 0),
+        };
+        if ((parts & 16) != 0)
+            message.type = cmq_span_make(longest, CMQ_MESSAGE_TYPE_BYTES_MAX);
+        if ((parts & 32) != 0)
+            message.id = cmq_span_make(longest, CMQ_MESSAGE_ID_BYTES_MAX);
+        size_t bytes = round_trip(&message);
+        if (parts < 4) /* only a body: as every reader knows it */
+            assert_int_equal(bytes, message.body.bytes + (message.text ? 1 : 2));
+    }
+    assert_int_equal(round_trip(&(struct cmq_message_full){.left_out = true}), 1);
+}
+
+static enum cmq_err read_literal(const char *bytes, size_t count)
+{
+    struct cmq_message_full message;
+    struct cmq_mp_reader reader;
+    uint8_t *exact = wire_copy(bytes, count);
+    cmq_mp_reader_init(&reader, cmq_span_make(exact, count));
+    enum cmq_err err = cmq_message_read(&reader, &message);
+    assert_ptr_equal(reader.next, err == CMQ_OK ? exact + count : exact);
+    free(exact);
+    return err;
+}
+
+#define MESSAGE(literal) read_literal(literal, sizeof(literal) - 1)
+
+static void messages_against_the_format_are_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(MESSAGE("\x95\xa1"
+                             "b\xa1t\xa1i\x05\x81\xa1k\xc0"),
+                     CMQ_OK);
+    assert_int_equal(MESSAGE("\x95\xc4\x01"
+                             "b\xc0\xc0\xc0\xc0"),
+                     CMQ_OK);
+    assert_int_equal(MESSAGE("\x95\xa0\xc0\xc0\xc0\x80"), CMQ_OK);
+    assert_int_equal(MESSAGE("\x90"), CMQ_ERR_MALFORMED);
+    assert_int_equal(MESSAGE("\x94\xa0\xc0\xc0\xc0"), CMQ_ERR_MALFORMED);
+    assert_int_equal(MESSAGE("\x96\xa0\xc0\xc0\xc0\xc0\xc0"), CMQ_ERR_MALFORMED);
+    assert_int_equal(MESSAGE("\x95\xc0\xc0\xc0\xc0\xc0"), CMQ_ERR_MALFORMED); /* no body */
+    assert_int_equal(MESSAGE("\x95\x95\xa0\xc0\xc0\xc0\xc0\xc0\xc0\xc0\xc0"), CMQ_ERR_MALFORMED);
+    assert_int_equal(MESSAGE("\x95\xa0\xa0\xc0\xc0\xc0"), CMQ_ERR_MALFORMED);      /* empty type */
+    assert_int_equal(MESSAGE("\x95\xa0\xc0\xa0\xc0\xc0"), CMQ_ERR_MALFORMED);      /* empty id */
+    assert_int_equal(MESSAGE("\x95\xa0\xc4\x01t\xc0\xc0\xc0"), CMQ_ERR_MALFORMED); /* type is bin */
+    assert_int_equal(MESSAGE("\x95\xa0\xc0\x05\xc0\xc0"), CMQ_ERR_MALFORMED);      /* id is a number */
+    assert_int_equal(MESSAGE("\x95\xa0\xc0\xc0\xff\xc0"), CMQ_ERR_MALFORMED);      /* expiry < 0 */
+    assert_int_equal(MESSAGE("\x95\xa0\xc0\xc0\xa1"
+                             "5\xc0"),
+                     CMQ_ERR_MALFORMED);                                               /* expiry is text */
+    assert_int_equal(MESSAGE("\x95\xa0\xc0\xc0\xc0\x90"), CMQ_ERR_MALFORMED);          /* headers: array */
+    assert_int_equal(MESSAGE("\x95\xa0\xc0\xc0\xc0\x81\x01\xa1v"), CMQ_ERR_MALFORMED); /* header name 1 */
+    assert_int_equal(MESSAGE("\x95\xa0\xc0\xc0\xc0\x81\xa1k\x01"), CMQ_ERR_MALFORMED); /* header value 1 */
+    assert_int_equal(MESSAGE("\x95\xa0\xc0\xc0\xc0\x81\xa1k\x80"), CMQ_ERR_MALFORMED); /* nested */
+    assert_int_equal(MESSAGE("\x05"), CMQ_ERR_MALFORMED);
+}
+
+static void too_long_types_and_ids_are_refused(void **state)
+{
+    (void)state;
+    uint8_t bytes[200] = "\x95\xa0\xd9";
+    struct cmq_message_full message;
+    for (unsigned id = 0; id < 2; id++) {
+        uint8_t max = id ? CMQ_MESSAGE_ID_BYTES_MAX : CMQ_MESSAGE_TYPE_BYTES_MAX;
+        size_t at = 2;
+        if (id)
+            bytes[at++] = 0xc0;
+        bytes[at++] = 0xd9;
+        for (uint8_t more = 0; more < 2; more++) {
+            bytes[at] = (uint8_t)(max + more);
+            memset(bytes + at + 1, 'x', max + more);
+            memset(bytes + at + 1 + max + more, 0xc0, 3);
+            struct cmq_mp_reader reader;
+            cmq_mp_reader_init(&reader, cmq_span_make(bytes, sizeof bytes));
+            assert_int_equal(cmq_message_read(&reader, &message), more ? CMQ_ERR_MALFORMED : CMQ_OK);
+        }
+    }
+}
+
+static void changed_bytes_of_a_message_never_give_foreign_spans(void **state)
+{
+    (void)state;
+    const struct cmq_message_full whole = {.text = true,
+                                           .body = text_span("body"),
+                                           .type = text_span("text/html"),
+                                           .id = text_span("id"),
+                                           .expiry_ms = 1700000000000,
+                                           .headers = some_headers};
+    uint8_t bytes[128];
+    size_t count = cmq_message_write(bytes, &whole);
+    unsigned refused = 0;
+    for (size_t at = 0; at < count; at++) {
+        for (unsigned byte = 0; byte < 256; byte++) {
+            uint8_t *exact = wire_copy(bytes, count);
+            struct cmq_span all = cmq_span_make(exact, count);
+            struct cmq_message_full message;
+            struct cmq_mp_reader reader;
+            exact[at] = (uint8_t)byte;
+            cmq_mp_reader_init(&reader, all);
+            if (cmq_message_read(&reader, &message) != CMQ_OK)
+                refused++;
+            else
+                assert_true(wire_inside(message.body, all) && wire_inside(message.type, all) &&
+                            wire_inside(message.id, all) && wire_inside(message.headers, all));
+            free(exact);
+        }
+    }
+    assert_true(refused > 1000);
+}
+
+static void a_request_key_stands_before_the_messages(void **state)
+{
+    (void)state;
+    char key[CMQ_MESSAGE_ID_BYTES_MAX + 1];
+    memset(key, 'k', sizeof key);
+    for (size_t bytes = 1; bytes <= CMQ_MESSAGE_ID_BYTES_MAX; bytes++) {
+        uint8_t messages[CMQ_MESSAGE_KEY_BYTES + CMQ_MESSAGE_ID_BYTES_MAX + 2];
+        size_t key_bytes = cmq_message_key_write(messages, cmq_span_make(key, bytes));
+        assert_true(key_bytes <= bytes + CMQ_MESSAGE_KEY_BYTES);
+        size_t count = key_bytes + append_message(messages + key_bytes, true, text_span("m"));
+        struct cmq_mp_reader reader;
+        struct cmq_span found;
+        cmq_mp_reader_init(&reader, cmq_span_make(messages, count));
+        assert_int_equal(cmq_message_key_read(&reader, CMQ_PLAIN_HAS_IDS, &found), CMQ_OK);
+        assert_int_equal(found.bytes, 0);
+        assert_ptr_equal(reader.next, messages);
+        assert_int_equal(cmq_message_key_read(&reader, CMQ_PLAIN_HAS_KEY, &found), CMQ_OK);
+        expect_part(found, cmq_span_make(key, bytes));
+        assert_ptr_equal(reader.next, messages + key_bytes);
+    }
+    static const struct cmq_span bad[] = {{(const uint8_t *)"\xa0", 1},
+                                          {(const uint8_t *)"\xc4\x01k", 3},
+                                          {(const uint8_t *)"\xc0", 1},
+                                          {(const uint8_t *)"", 0},
+                                          {(const uint8_t *)"\xa2k", 2}};
+    for (size_t i = 0; i < CMQ_COUNT_OF(bad); i++) {
+        struct cmq_mp_reader reader;
+        struct cmq_span found;
+        cmq_mp_reader_init(&reader, bad[i]);
+        assert_int_equal(cmq_message_key_read(&reader, CMQ_PLAIN_HAS_KEY, &found), CMQ_ERR_MALFORMED);
+        assert_ptr_equal(reader.next, bad[i].data);
+    }
+    uint8_t too_long[CMQ_MESSAGE_ID_BYTES_MAX + 3] = {0xd9, CMQ_MESSAGE_ID_BYTES_MAX + 1};
+    struct cmq_mp_reader reader;
+    struct cmq_span found;
+    cmq_mp_reader_init(&reader, cmq_span_make(too_long, sizeof too_long));
+    assert_int_equal(cmq_message_key_read(&reader, CMQ_PLAIN_HAS_KEY, &found), CMQ_ERR_MALFORMED);
+}
+
 /* ---- plain ---- */
 
 static size_t encode_plain(uint8_t *dst, uint64_t accepted_at_ms, const char *topic)
@@ -424,6 +627,11 @@ int main(void)
         cmocka_unit_test(messages_of_every_head_size_come_back),
         cmocka_unit_test(cut_messages_are_refused_and_the_reader_stays),
         cmocka_unit_test(values_other_than_str_and_bin_are_no_messages),
+        cmocka_unit_test(messages_with_any_of_their_parts_come_back),
+        cmocka_unit_test(messages_against_the_format_are_refused),
+        cmocka_unit_test(too_long_types_and_ids_are_refused),
+        cmocka_unit_test(changed_bytes_of_a_message_never_give_foreign_spans),
+        cmocka_unit_test(a_request_key_stands_before_the_messages),
         cmocka_unit_test(plain_batch_comes_back),
         cmocka_unit_test(largest_plain_head_fits_into_its_room),
         cmocka_unit_test(every_cut_of_a_plain_batch_is_refused),
