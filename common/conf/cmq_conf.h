@@ -28,6 +28,12 @@ struct cmq_conf {
 #undef WORD
 };
 
+/* Words, in the table's order. */
+enum cmq_conf_store { CMQ_CONF_STORE_DISK, CMQ_CONF_STORE_MEMORY };
+enum cmq_conf_sync { CMQ_CONF_SYNC_ALWAYS, CMQ_CONF_SYNC_INTERVAL, CMQ_CONF_SYNC_NONE };
+enum cmq_conf_retention { CMQ_CONF_RETENTION_DISCARD_OLD, CMQ_CONF_RETENTION_REJECT_NEW };
+enum cmq_conf_ack { CMQ_CONF_ACK_ACCEPTED, CMQ_CONF_ACK_DURABLE };
+
 /* One `section.key=value` from the command line; applied after the file. */
 struct cmq_conf_override {
     const char *text;
@@ -41,6 +47,19 @@ CMQ_MUST_USE enum cmq_err cmq_conf_load(const char *path, const struct cmq_conf_
 
 /* The largest record that a request can become, in payload bytes: what rings and arenas are sized by. */
 uint64_t cmq_conf_record_bytes_max(const struct cmq_conf *conf);
+
+/* The same for a sealed record: in the encryptors' arenas and in the log. */
+uint64_t cmq_conf_sealed_bytes_max(const struct cmq_conf *conf);
+
+/* The log's directory: log.dir, or the one in /dev/shm that goes with the instance. */
+struct cmq_conf_path {
+    char text[256];
+};
+const char *cmq_conf_log_dir(const struct cmq_conf *conf, struct cmq_conf_path *ret_path);
+/* What the log may hold on its store. */
+uint64_t cmq_conf_log_bytes_max(const struct cmq_conf *conf);
+/* How it is flushed: never in memory. */
+enum cmq_conf_sync cmq_conf_log_sync(const struct cmq_conf *conf);
 
 /* Whether a running stage may take the new settings (SIGHUP): only keys that the table marks LIVE differ.
  * Returns false and names the first key that needs a restart. */

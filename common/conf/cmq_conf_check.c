@@ -1,6 +1,7 @@
 /* Rules that span several keys, and texts that must have a form. Every sentence says how to fix it. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/conf/cmq_conf_int.h"
@@ -10,10 +11,36 @@
 #define ARENA_ALIGN   4096u
 /* What sealing adds to a record of one topic, and the record's own header, rounded up. */
 #define SEALED_MORE 4096u
+/* What a segment of the log has besides a record. */
+#define SEGMENT_MORE 8192u
 
 uint64_t cmq_conf_record_bytes_max(const struct cmq_conf *conf)
 {
     return conf->ingest_request_bytes_max + conf->ingest_request_bytes_max / 1024u + 4096u;
+}
+
+uint64_t cmq_conf_sealed_bytes_max(const struct cmq_conf *conf)
+{
+    return cmq_conf_record_bytes_max(conf) + SEALED_MORE;
+}
+
+const char *cmq_conf_log_dir(const struct cmq_conf *conf, struct cmq_conf_path *ret_path)
+{
+    if (conf->log_store == CMQ_CONF_STORE_MEMORY)
+        (void)snprintf(ret_path->text, sizeof ret_path->text, "/dev/shm/cmq.%s.log", conf->common_instance);
+    else
+        (void)snprintf(ret_path->text, sizeof ret_path->text, "%s", conf->log_dir);
+    return ret_path->text;
+}
+
+uint64_t cmq_conf_log_bytes_max(const struct cmq_conf *conf)
+{
+    return conf->log_store == CMQ_CONF_STORE_MEMORY ? conf->log_memory_bytes : conf->log_retention_bytes;
+}
+
+enum cmq_conf_sync cmq_conf_log_sync(const struct cmq_conf *conf)
+{
+    return conf->log_store == CMQ_CONF_STORE_MEMORY ? CMQ_CONF_SYNC_NONE : (enum cmq_conf_sync)conf->log_sync;
 }
 
 static enum cmq_err check_instance(const struct cmq_conf *conf, struct cmq_reason *reason)
@@ -35,9 +62,13 @@ static enum cmq_err check_paths(const struct cmq_conf *conf, struct cmq_reason *
                  {"encryptor.kek_file", conf->encryptor_kek_file},
                  {"encryptor.keyring_file", conf->encryptor_keyring_file},
                  {"dispatcher.kek_file", conf->dispatcher_kek_file},
-                 {"dispatcher.keyring_file", conf->dispatcher_keyring_file}};
+                 {"dispatcher.keyring_file", conf->dispatcher_keyring_file},
+                 {"log.dir", conf->log_dir},
+                 {"encryptor.idempotency_dir", conf->encryptor_idempotency_dir},
+                 {"dispatcher.groups_dir", conf->dispatcher_groups_dir}};
+    const size_t count = CMQ_COUNT_OF(paths);
     struct cmq_conf_shown shown;
-    for (size_t i = 0; i < CMQ_COUNT_OF(paths); i++) {
+    for (size_t i = 0; i < count; i++) {
         if (paths[i].path[0] != '/')
             return cmq_reason_set(reason, CMQ_ERR_INVALID,
                                   "%s = %s: write the whole path, beginning with '/'", paths[i].key,
@@ -48,6 +79,14 @@ static enum cmq_err check_paths(const struct cmq_conf *conf, struct cmq_reason *
             reason, CMQ_ERR_INVALID,
             "encryptor.kek_file and dispatcher.kek_file are the same file: the dispatcher must not "
             "hold the encryptor's key; name two files, `ciphermqctl init` makes both");
+    for (size_t i = count - 3; i < count; i++) { /* the directories: each has one owner who clears it up */
+        for (size_t j = i + 1; j < count; j++) {
+            if (strcmp(paths[i].path, paths[j].path) == 0)
+                return cmq_reason_set(reason, CMQ_ERR_INVALID,
+                                      "%s and %s are the same directory: name two directories", paths[i].key,
+                                      paths[j].key);
+        }
+    }
     return CMQ_OK;
 }
 
@@ -87,6 +126,15 @@ static enum cmq_err check_network(const struct cmq_conf *conf, struct cmq_reason
     return err;
 }
 
+static enum cmq_err check_aligned(const char *key, uint64_t bytes, struct cmq_reason *reason)
+{
+    struct cmq_conf_number is;
+    if (bytes % ARENA_ALIGN != 0)
+        return cmq_reason_set(reason, CMQ_ERR_INVALID, "%s = %s: it must be a multiple of 4K", key,
+                              cmq_conf_number(&is, bytes, "bytes"));
+    return CMQ_OK;
+}
+
 static enum cmq_err check_arena(const char *key, uint64_t bytes, uint64_t record_bytes,
                                 const struct cmq_conf *conf, struct cmq_reason *reason)
 {
@@ -100,10 +148,7 @@ static enum cmq_err check_arena(const char *key, uint64_t bytes, uint64_t record
             key, cmq_conf_number(&is, bytes, "bytes"), ARENA_RECORDS,
             cmq_conf_number(&needed, least, "bytes"),
             cmq_conf_number(&limit, conf->ingest_request_bytes_max, "bytes"));
-    if (bytes % ARENA_ALIGN != 0)
-        return cmq_reason_set(reason, CMQ_ERR_INVALID, "%s = %s: it must be a multiple of 4K", key,
-                              cmq_conf_number(&is, bytes, "bytes"));
-    return CMQ_OK;
+    return check_aligned(key, bytes, reason);
 }
 
 /* Of two sizes the first may not be the larger one. */
@@ -117,6 +162,64 @@ static enum cmq_err check_order(const char *small_key, uint64_t small, const cha
                           "%s = %s is more than %s = %s: lower the first or raise the second", small_key,
                           cmq_conf_number(&small_text, small, "bytes"), large_key,
                           cmq_conf_number(&large_text, large, "bytes"));
+}
+
+/* bytes must hold `least`, whose size comes from ingest.request_bytes_max. */
+static enum cmq_err check_holds(const char *key, uint64_t bytes, const char *what, uint64_t least,
+                                const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    struct cmq_conf_number is, needed, limit;
+    if (bytes >= least)
+        return CMQ_OK;
+    return cmq_reason_set(
+        reason, CMQ_ERR_INVALID,
+        "%s = %s: it must hold %s; set it to %s or more, or lower ingest.request_bytes_max (now %s)", key,
+        cmq_conf_number(&is, bytes, "bytes"), what, cmq_conf_number(&needed, least, "bytes"),
+        cmq_conf_number(&limit, conf->ingest_request_bytes_max, "bytes"));
+}
+
+static enum cmq_err check_log(const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    /* A segment has a page of head, and a record a head of 64 bytes (cmq_journal.h). */
+    const uint64_t least = cmq_align_up(cmq_conf_sealed_bytes_max(conf) + SEGMENT_MORE, ARENA_ALIGN);
+    const char *const limit_key =
+        conf->log_store == CMQ_CONF_STORE_MEMORY ? "log.memory_bytes" : "log.retention_bytes";
+    struct cmq_conf_number is, needed;
+    enum cmq_err err =
+        check_holds("log.segment_bytes", conf->log_segment_bytes, "the largest record", least, conf, reason);
+    if (err != CMQ_OK)
+        return err;
+    if (cmq_conf_log_bytes_max(conf) < 2u * conf->log_segment_bytes)
+        return cmq_reason_set(
+            reason, CMQ_ERR_INVALID,
+            "%s = %s: retention removes whole segments, so it must hold two of log.segment_bytes; set it to "
+            "%s or more, or lower log.segment_bytes",
+            limit_key, cmq_conf_number(&is, cmq_conf_log_bytes_max(conf), "bytes"),
+            cmq_conf_number(&needed, 2u * conf->log_segment_bytes, "bytes"));
+    if (cmq_conf_log_sync(conf) == CMQ_CONF_SYNC_INTERVAL &&
+        conf->log_sync_ms >= conf->ingest_durable_wait_ms)
+        return cmq_reason_set(
+            reason, CMQ_ERR_INVALID,
+            "ingest.durable_wait_ms = %llu: with log.sync = interval it must be more than log.sync_ms "
+            "(now %llu), or every request that waits for durable fails",
+            (unsigned long long)conf->ingest_durable_wait_ms, (unsigned long long)conf->log_sync_ms);
+    return CMQ_OK;
+}
+
+static enum cmq_err check_dispatcher(const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    enum cmq_err err = check_holds(
+        "dispatcher.dead_arena_bytes", conf->dispatcher_dead_arena_bytes, "two of the largest records",
+        cmq_align_up(2u * cmq_conf_record_bytes_max(conf), ARENA_ALIGN), conf, reason);
+    if (err == CMQ_OK)
+        err = check_aligned("dispatcher.dead_arena_bytes", conf->dispatcher_dead_arena_bytes, reason);
+    if (err == CMQ_OK && conf->dispatcher_credit > conf->dispatcher_max_ack_pending)
+        err = cmq_reason_set(reason, CMQ_ERR_INVALID,
+                             "dispatcher.credit = %llu is more than dispatcher.max_ack_pending = %llu: lower "
+                             "the first or raise the second",
+                             (unsigned long long)conf->dispatcher_credit,
+                             (unsigned long long)conf->dispatcher_max_ack_pending);
+    return err;
 }
 
 static enum cmq_err check_sizes(const struct cmq_conf *conf, struct cmq_reason *reason)
@@ -137,8 +240,12 @@ static enum cmq_err check_sizes(const struct cmq_conf *conf, struct cmq_reason *
         return err;
     err = check_arena("ingest.arena_bytes", conf->ingest_arena_bytes, record, conf, reason);
     if (err == CMQ_OK)
-        err = check_arena("encryptor.arena_bytes", conf->encryptor_arena_bytes, record + SEALED_MORE, conf,
-                          reason);
+        err = check_arena("encryptor.arena_bytes", conf->encryptor_arena_bytes,
+                          cmq_conf_sealed_bytes_max(conf), conf, reason);
+    if (err == CMQ_OK)
+        err = check_log(conf, reason);
+    if (err == CMQ_OK)
+        err = check_dispatcher(conf, reason);
     return err;
 }
 

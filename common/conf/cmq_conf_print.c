@@ -85,7 +85,15 @@ static void print_preface(FILE *out)
         "allows.\n"
         "- `listen` is a loopback IP address: this version has no TLS and no tokens of its own.\n"
         "- `ingest` and `dispatcher` do not share one address and port.\n"
-        "- Paths begin with `/`; the two `kek_file` settings name two files.\n"
+        "- `log.segment_bytes` holds the largest record, and `log.retention_bytes` (`log.memory_bytes` with "
+        "`store = memory`) two segments.\n"
+        "- `dispatcher.dead_arena_bytes` is a multiple of 4K and holds 2 of the largest records.\n"
+        "- With `log.sync = interval`, `ingest.durable_wait_ms` is more than `log.sync_ms`. With `sync = "
+        "none` and "
+        "with `store = memory` nothing is durable: a request that asks for it is told `accepted`.\n"
+        "- `dispatcher.credit` is at most `dispatcher.max_ack_pending`.\n"
+        "- Paths begin with `/`; the two `kek_file` settings name two files; `log.dir`, "
+        "`encryptor.idempotency_dir` and `dispatcher.groups_dir` are three directories.\n"
         "- `common.instance` has letters, digits, `_` and `-` only.\n",
         out);
 }

@@ -29,6 +29,16 @@
     U64(ring, lease_ms, 20, 1, 10000, "ms", START, "age after which another encryptor may take over a record")               \
     U64(ring, stall_ms, 5000, 1000, 600000, "ms", START, "silence after which a dispatcher's records are given to another")   \
                                                                                                                              \
+    WORD(log, store, "disk", "disk|memory", START, "where accepted messages are kept; memory: /dev/shm, lost with the machine") \
+    TEXT(log, dir, "/var/lib/ciphermq/log", 200, START, "the log with store = disk; written by encryptors, read by dispatchers") \
+    U64(log, segment_bytes, CMQ_MIB(64), CMQ_MIB(1), CMQ_MIB(1024), "bytes", START, "size of one file of the log")           \
+    U64(log, retention_bytes, CMQ_MIB(8192), CMQ_MIB(2), CMQ_MIB(1048576) * 16, "bytes", START, "size of the log on disk")   \
+    U64(log, retention_ms, 604800000, 0, 315360000000, "ms", START, "age at which messages go; 0: whatever their age")       \
+    WORD(log, retention, "discard_old", "discard_old|reject_new", START, "a log at its size: the oldest go, or publishers get 503") \
+    WORD(log, sync, "always", "always|interval|none", START, "when writes are flushed to the disk; always: before durable is said") \
+    U64(log, sync_ms, 100, 1, 60000, "ms", START, "time between flushes with sync = interval")                               \
+    U64(log, memory_bytes, CMQ_MIB(512), CMQ_MIB(2), CMQ_MIB(1048576), "bytes", START, "size of the log with store = memory") \
+                                                                                                                             \
     TEXT(ingest, listen, "127.0.0.1", 63, START, "address of the HTTP port")                                                 \
     U64(ingest, port, 3000, 1, 65535, "", START, "HTTP port; instances share it")                                            \
     U64(ingest, threads, 2, 1, 64, "threads", START, "HTTP worker threads of one instance")                                  \
@@ -43,11 +53,15 @@
     U64(ingest, receive_bytes_max, CMQ_MIB(64), 1024, CMQ_MIB(16384), "bytes", START, "bodies in receipt, in all")            \
     U64(ingest, head_ms, 10000, 100, 600000, "ms", START, "a request's head must be whole by then")                           \
     U64(ingest, body_rate_min, 65536, 1, CMQ_MIB(1024), "bytes", START, "a body must come this fast, per second, behind head_ms") \
-    WORD(ingest, ack, "accepted", "accepted", START, "what a 200 promises: accepted = survives the death of any process")    \
+    WORD(ingest, ack, "durable", "accepted|durable", START, "what a 200 promises unless the request says; durable: a power cut") \
+    U64(ingest, durable_wait_ms, 5000, 1, 600000, "ms", LIVE, "longest wait for the log before 503")                         \
                                                                                                                              \
     TEXT(encryptor, kek_file, "/etc/ciphermq/kek", 255, START, "key-encryption key, 32 bytes, mode 0400")                    \
     TEXT(encryptor, keyring_file, "/var/lib/ciphermq/keyring", 255, START, "wrapped data keys")                              \
     U64(encryptor, arena_bytes, CMQ_MIB(256), 131072, CMQ_MIB(16383), "bytes", START, "shared memory for sealed records")    \
+    TEXT(encryptor, idempotency_dir, "/var/lib/ciphermq/idempotency", 200, START, "table of the message ids in the window")  \
+    U64(encryptor, idempotency_window_ms, 120000, 1000, 86400000, "ms", START, "a message id is known for so long")          \
+    U64(encryptor, idempotency_entries_max, 10000000, 1000, 1000000000, "ids", START, "ids known at a time; the oldest go first") \
                                                                                                                              \
     TEXT(dispatcher, listen, "127.0.0.1", 63, START, "address of the WebSocket port")                                        \
     U64(dispatcher, port, 8080, 1, 65535, "", START, "WebSocket port; instances share it")                                   \
@@ -60,7 +74,17 @@
     U64(dispatcher, clients_max, 4096, 1, 65000, "clients", START, "open WebSocket connections of one instance")             \
     U64(dispatcher, write_timeout_ms, 30000, 100, 3600000, "ms", LIVE, "a client that takes nothing for so long is closed")  \
     U64(dispatcher, ping_s, 30, 1, 3600, "s", START, "quiet clients are pinged; no answer within the same time closes")      \
-    U64(dispatcher, receive_bytes_max, CMQ_KIB(64), 125, CMQ_MIB(16), "bytes", START, "largest message a client may send")
+    U64(dispatcher, receive_bytes_max, CMQ_KIB(64), 125, CMQ_MIB(16), "bytes", START, "largest message a client may send")   \
+    TEXT(dispatcher, groups_dir, "/var/lib/ciphermq/groups", 200, START, "consumer groups: positions and acknowledgements")  \
+    U64(dispatcher, groups_bytes_max, CMQ_MIB(1024), CMQ_MIB(1), CMQ_MIB(65536), "bytes", START, "largest size of that table") \
+    U64(dispatcher, cache_bytes, CMQ_MIB(32), CMQ_MIB(1), CMQ_MIB(16384), "bytes", START, "records read and opened that are kept") \
+    U64(dispatcher, ack_wait_ms, 30000, 10, 86400000, "ms", START, "a message not acknowledged by then comes again, if not said") \
+    U64(dispatcher, max_deliver, 16, 1, 1000000, "times", START, "deliveries before a dead letter, if not said")             \
+    U64(dispatcher, max_ack_pending, 65536, 1, 10000000, "messages", START, "delivered and not acknowledged, of one group")  \
+    U64(dispatcher, credit, 1024, 1, 10000000, "messages", START, "not acknowledged at one consumer, if it does not say")    \
+    U64(dispatcher, subscriptions_max, 64, 1, 65536, "subscriptions", START, "of one connection")                            \
+    U64(dispatcher, commit_ms, 50, 1, 10000, "ms", START, "delivered positions of auto-acknowledging groups are kept this often") \
+    U64(dispatcher, dead_arena_bytes, CMQ_MIB(36), 65536, CMQ_MIB(16383), "bytes", START, "shared memory for dead letters")
 /* clang-format on */
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/base/cmq_base.h"
 #include "common/crypto/cmq_keyring.h"
@@ -29,6 +30,46 @@ static enum cmq_err make_parents(const char *path, struct cmq_reason *reason)
         }
     }
     return CMQ_OK;
+}
+
+/* Gives path the owner and group of `like`, where only root can and needs to. */
+static enum cmq_err own_as(const char *path, const char *like, struct cmq_reason *reason)
+{
+    struct stat found;
+    if (geteuid() == 0 && (stat(like, &found) != 0 || chown(path, found.st_uid, found.st_gid) != 0))
+        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "cannot give %s to the owner of %s: %s", path, like,
+                              strerror(errno));
+    return CMQ_OK;
+}
+
+/* A directory of one stage, which belongs to the owner of `like`. What exists is left as it is. */
+static enum cmq_err make_data_directory(const char *path, mode_t mode, const char *like,
+                                        struct cmq_reason *reason)
+{
+    enum cmq_err err = make_parents(path, reason);
+    if (err != CMQ_OK)
+        return err;
+    if (mkdir(path, mode) == 0)
+        return own_as(path, like, reason);
+    if (errno == EEXIST)
+        return CMQ_OK;
+    err = errno == EACCES || errno == EPERM || errno == EROFS ? CMQ_ERR_PERMISSION : CMQ_ERR_SYSTEM;
+    return cmq_reason_set(reason, err, "directory %s cannot be made: %s; make it, or name another place",
+                          path, strerror(errno));
+}
+
+/* After the keys: whoever owns a stage's key owns its directories. The dispatchers' group may read the log. */
+static enum cmq_err make_data_directories(const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    const char *const kek = conf->encryptor_kek_file;
+    enum cmq_err err = CMQ_OK;
+    if (conf->log_store == CMQ_CONF_STORE_DISK)
+        err = make_data_directory(conf->log_dir, 0750, kek, reason);
+    if (err == CMQ_OK)
+        err = make_data_directory(conf->encryptor_idempotency_dir, 0700, kek, reason);
+    if (err == CMQ_OK)
+        err = make_data_directory(conf->dispatcher_groups_dir, 0700, conf->dispatcher_kek_file, reason);
+    return err;
 }
 
 static enum cmq_err make_directories(const struct cmq_conf *conf, struct cmq_reason *reason)
@@ -71,6 +112,8 @@ int ctl_init(struct ctl *ctl)
     enum cmq_err err = make_directories(conf, &reason);
     if (err == CMQ_OK)
         err = cmq_keyring_create(&keys, &reason);
+    if (err == CMQ_OK)
+        err = make_data_directories(conf, &reason);
     if (err != CMQ_OK)
         return ctl_fail_err(err, &reason);
     (void)printf("keys: %s, %s, %s\n", keys.kek_file, keys.delivery_kek_file, keys.keyring_file);

@@ -46,7 +46,7 @@ class Users(unittest.TestCase):
         self.programs["ctl"] = os.path.join(build, "deploy", "ctl", "ciphermqctl")
         for name, path in self.programs.items():
             self.programs[name] = shutil.copy(path, self.dir)
-        for name in ("run", "keys"):
+        for name in ("run", "keys", "data"):
             os.mkdir(os.path.join(self.dir, name))
         self.config = os.path.join(self.dir, "ciphermq.conf")
         with open(self.config, "w", encoding="ascii") as out:
@@ -54,14 +54,16 @@ class Users(unittest.TestCase):
                 "common.instance": self.instance, "common.run_dir": self.path("run"), "common.drain_ms": 3000,
                 "ring.slots": 64, "ingest.port": self.ports[0].getsockname()[1],
                 "dispatcher.port": self.ports[1].getsockname()[1],
+                "log.dir": self.path("data/log"), "encryptor.idempotency_dir": self.path("data/idempotency"),
+                "dispatcher.groups_dir": self.path("data/groups"),
                 "encryptor.kek_file": self.path("keys/kek"), "encryptor.keyring_file": self.path("keys/keyring"),
                 "dispatcher.kek_file": self.path("keys/delivery.kek"),
                 "dispatcher.keyring_file": self.path("keys/keyring")}))
-        for name, mode in (("run", "2770"), ("keys", "0750")):
+        for name, mode in (("run", "2770"), ("keys", "0750"), ("data", "0750")):
             run(*AS_ROOT, "chown", f"{USERS['encryptor']}:{GROUP}", self.path(name))
             run(*AS_ROOT, "chmod", mode, self.path(name))
         run(*as_user("encryptor", self.programs["ctl"], "--config", self.config, "init"))
-        run(*AS_ROOT, "chown", str(USERS["dispatcher"]), self.path("keys/delivery.kek"))
+        run(*AS_ROOT, "chown", str(USERS["dispatcher"]), self.path("keys/delivery.kek"), self.path("data/groups"))
 
     def path(self, name):
         return os.path.join(self.dir, name)

@@ -37,6 +37,8 @@ TINY = {
     "ingest.message_bytes_max": 1024,
     "ingest.arena_bytes": 81920,
     "encryptor.arena_bytes": 131072,
+    "log.segment_bytes": 1048576,
+    "dispatcher.dead_arena_bytes": 65536,
     "dispatcher.frame_bytes_max": 4096,
     "dispatcher.open_records_max": 8,
     "dispatcher.open_bytes_max": 65536,
@@ -120,6 +122,15 @@ def config_text(settings):
         section, key = name.split(".", 1)
         sections.setdefault(section, []).append(f"{key} = {value}\n")
     return "".join(f"[{section}]\n" + "".join(lines) + "\n" for section, lines in sections.items())
+
+
+def remove_shared(instance):
+    """Removes what a broker has in /dev/shm: objects, and with store = memory the directory of its log."""
+    for path in glob.glob(f"/dev/shm/cmq.{instance}.*"):
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
 
 
 class Broker:
@@ -228,8 +239,7 @@ class Broker:
                 if process.pidfd >= 0:
                     os.close(process.pidfd)
                     process.pidfd = -1
-        for path in glob.glob(f"/dev/shm/cmq.{self.instance}.*"):
-            os.unlink(path)
+        remove_shared(self.instance)
         if self._guard:
             self._guard.stdin.close()
             self._guard.wait()
@@ -274,6 +284,9 @@ class Broker:
             "ring.slots": 256,
             "ingest.listen": HOST,
             "ingest.port": self.http_port,
+            "log.dir": os.path.join(path, "data", "log"),
+            "encryptor.idempotency_dir": os.path.join(path, "data", "idempotency"),
+            "dispatcher.groups_dir": os.path.join(path, "data", "groups"),
             "encryptor.kek_file": os.path.join(path, "kek"),
             "encryptor.keyring_file": os.path.join(path, "keyring"),
             "dispatcher.listen": HOST,

@@ -36,8 +36,11 @@ def main():
     for pid, started in noted.items():
         if started is not None and start_time(pid) == started:
             os.kill(pid, signal.SIGKILL)
-    for path in glob.glob(f"/dev/shm/cmq.{instance}.*"):
-        os.unlink(path)
+    for path in glob.glob(f"/dev/shm/cmq.{instance}.*"):  # with store = memory one of them is a directory
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
     if not os.environ.get("CMQ_KEEP"):
         shutil.rmtree(directory, ignore_errors=True)
 

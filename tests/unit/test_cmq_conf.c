@@ -87,7 +87,13 @@ static void conf_without_file_has_the_defaults(void **state)
     assert_int_equal(conf.ingest_port, 3000);
     assert_int_equal(conf.ingest_request_bytes_max, 16 * 1024 * 1024);
     assert_int_equal(conf.dispatcher_port, 8080);
-    assert_int_equal(conf.ingest_ack, 0);
+    assert_int_equal(conf.ingest_ack, CMQ_CONF_ACK_DURABLE);
+    assert_int_equal(conf.log_store, CMQ_CONF_STORE_DISK);
+    assert_int_equal(conf.log_sync, CMQ_CONF_SYNC_ALWAYS);
+    assert_int_equal(conf.log_retention, CMQ_CONF_RETENTION_DISCARD_OLD);
+    assert_int_equal(conf.log_retention_bytes, 8ull << 30);
+    assert_string_equal(conf.encryptor_idempotency_dir, "/var/lib/ciphermq/idempotency");
+    assert_string_equal(conf.dispatcher_groups_dir, "/var/lib/ciphermq/groups");
 }
 
 static void conf_file_sets_numbers_texts_and_words(void **state)
@@ -194,7 +200,15 @@ static void conf_wrong_word_says_the_words(void **state)
     expect_fault("[common]\nlog_level = loud\n", 2, "common.log_level = loud", "debug|info|warn|error");
     expect_fault("[common]\nlog_level = inf\n", 2, "log_level = inf", "debug|info|warn|error");
     expect_fault("[common]\nlog_level = debug|info\n", 2, "log_level", "debug|info|warn|error");
-    expect_fault("[ingest]\nack = durable\n", 2, "ingest.ack = durable", "accepted");
+    expect_fault("[ingest]\nack = dura\n", 2, "ingest.ack = dura", "accepted|durable");
+    expect_fault("[log]\nsync = often\n", 2, "log.sync = often", "always|interval|none");
+    assert_int_equal(load_text("[ingest]\nack = accepted\n[log]\nstore = memory\nsync = none\n"
+                               "retention = reject_new\n"),
+                     CMQ_OK);
+    assert_int_equal(conf.ingest_ack, CMQ_CONF_ACK_ACCEPTED);
+    assert_int_equal(conf.log_store, CMQ_CONF_STORE_MEMORY);
+    assert_int_equal(conf.log_sync, CMQ_CONF_SYNC_NONE);
+    assert_int_equal(conf.log_retention, CMQ_CONF_RETENTION_REJECT_NEW);
 }
 
 static void conf_unknown_key_names_the_nearest(void **state)
@@ -353,6 +367,67 @@ static void conf_arenas_must_hold_eight_of_the_largest_records(void **state)
                      "ingest.request_bytes_max (now 64M)");
 }
 
+static void conf_segment_must_hold_the_largest_record(void **state)
+{
+    (void)state;
+    /* record = 16 MiB + 16 KiB + 4 KiB; sealed 4 KiB more; a segment's own 8 KiB. */
+    expect_set_fault("log.segment_bytes=16M", "log.segment_bytes = 16M: it must hold the largest record",
+                     "16416K or more, or lower ingest.request_bytes_max (now 16M)");
+    assert_int_equal(load_set("log.segment_bytes=16416K"), CMQ_OK);
+    expect_set_fault("log.segment_bytes=16809983", "log.segment_bytes", "16416K or more");
+}
+
+static void conf_retention_must_hold_two_segments_of_its_store(void **state)
+{
+    (void)state;
+    expect_set_fault("log.retention_bytes=127M", "log.retention_bytes = 127M", "128M or more");
+    assert_int_equal(load_set("log.retention_bytes=128M"), CMQ_OK);
+    assert_int_equal(load_set("log.memory_bytes=100M"), CMQ_OK); /* not used with store = disk */
+    expect_fault("[log]\nstore = memory\nmemory_bytes = 100M\n", 0, "log.memory_bytes = 100M",
+                 "128M or more");
+    assert_int_equal(load_text("[log]\nstore = memory\nretention_bytes = 2M\n"), CMQ_OK);
+}
+
+static void conf_interval_sync_comes_before_the_publisher_gives_up(void **state)
+{
+    (void)state;
+    expect_fault("[log]\nsync = interval\nsync_ms = 5000\n", 0, "ingest.durable_wait_ms = 5000",
+                 "more than log.sync_ms (now 5000)");
+    assert_int_equal(load_text("[log]\nsync = interval\nsync_ms = 4999\n"), CMQ_OK);
+    assert_int_equal(load_text("[log]\nsync = none\nsync_ms = 5000\n"), CMQ_OK);
+    assert_int_equal(load_text("[log]\nstore = memory\nsync = interval\nsync_ms = 5000\n"), CMQ_OK);
+}
+
+static void conf_log_in_memory_has_a_directory_a_size_and_no_sync_of_its_own(void **state)
+{
+    (void)state;
+    struct cmq_conf_path path;
+    assert_int_equal(load_set("log.dir=/data/log"), CMQ_OK);
+    assert_string_equal(cmq_conf_log_dir(&conf, &path), "/data/log");
+    assert_int_equal(cmq_conf_log_sync(&conf), CMQ_CONF_SYNC_ALWAYS);
+    assert_int_equal(cmq_conf_log_bytes_max(&conf), 8ull << 30);
+    assert_int_equal(load_text("[common]\ninstance = blue\n[log]\nstore = memory\n"), CMQ_OK);
+    assert_string_equal(cmq_conf_log_dir(&conf, &path), "/dev/shm/cmq.blue.log");
+    assert_int_equal(cmq_conf_log_sync(&conf), CMQ_CONF_SYNC_NONE);
+    assert_int_equal(cmq_conf_log_bytes_max(&conf), 512ull << 20);
+}
+
+static void conf_dead_letter_arena_holds_two_of_the_largest_records(void **state)
+{
+    (void)state;
+    expect_set_fault("dispatcher.dead_arena_bytes=32M", "dispatcher.dead_arena_bytes = 32M",
+                     "two of the largest records; set it to 32808K or more");
+    assert_int_equal(load_set("dispatcher.dead_arena_bytes=32808K"), CMQ_OK);
+    expect_set_fault("dispatcher.dead_arena_bytes=33596416", "dispatcher.dead_arena_bytes", "multiple of 4K");
+}
+
+static void conf_credit_is_within_what_a_group_may_have_out(void **state)
+{
+    (void)state;
+    expect_set_fault("dispatcher.credit=65537", "dispatcher.credit = 65537", "max_ack_pending = 65536");
+    assert_int_equal(load_set("dispatcher.credit=65536"), CMQ_OK);
+}
+
 static void conf_message_limit_is_within_the_request_limit(void **state)
 {
     (void)state;
@@ -403,6 +478,13 @@ static void conf_names_and_paths_have_their_form(void **state)
     expect_set_fault("encryptor.kek_file=kek", "encryptor.kek_file", "beginning with '/'");
     expect_set_fault("dispatcher.keyring_file=k", "dispatcher.keyring_file", "beginning with '/'");
     expect_set_fault("dispatcher.kek_file=/etc/ciphermq/kek", "the same file", "name two files");
+    expect_set_fault("log.dir=log", "log.dir = log", "beginning with '/'");
+    expect_set_fault("encryptor.idempotency_dir=i", "encryptor.idempotency_dir = i", "beginning with '/'");
+    expect_set_fault("dispatcher.groups_dir=g", "dispatcher.groups_dir = g", "beginning with '/'");
+    expect_set_fault("dispatcher.groups_dir=/var/lib/ciphermq/log",
+                     "log.dir and dispatcher.groups_dir are the same directory", "name two");
+    expect_set_fault("encryptor.idempotency_dir=/var/lib/ciphermq/groups",
+                     "encryptor.idempotency_dir and dispatcher.groups_dir", "name two");
 }
 
 static void conf_reload_takes_live_keys_and_names_others(void **state)
@@ -513,6 +595,12 @@ int main(void)
         cmocka_unit_test(conf_overrides_come_after_the_file_and_the_last_counts),
         cmocka_unit_test(conf_slots_must_be_a_power_of_two),
         cmocka_unit_test(conf_arenas_must_hold_eight_of_the_largest_records),
+        cmocka_unit_test(conf_segment_must_hold_the_largest_record),
+        cmocka_unit_test(conf_retention_must_hold_two_segments_of_its_store),
+        cmocka_unit_test(conf_interval_sync_comes_before_the_publisher_gives_up),
+        cmocka_unit_test(conf_log_in_memory_has_a_directory_a_size_and_no_sync_of_its_own),
+        cmocka_unit_test(conf_dead_letter_arena_holds_two_of_the_largest_records),
+        cmocka_unit_test(conf_credit_is_within_what_a_group_may_have_out),
         cmocka_unit_test(conf_message_limit_is_within_the_request_limit),
         cmocka_unit_test(conf_listens_on_loopback_only),
         cmocka_unit_test(conf_stages_cannot_share_a_port),
