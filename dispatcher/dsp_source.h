@@ -20,7 +20,7 @@
 struct dsp_unit {
     struct cmq_span topic;
     uint32_t first, count; /* indexes first .. first + count - 1 */
-    bool readable;         /* false: no key for it here, or damaged; counted as undeliverable once */
+    bool readable; /* after open: false: no key for it here, or damaged; counted as undeliverable once */
     /* MessagePack messages back to back (cmq_batch.h), after dsp_source_open. A request key was taken off. */
     struct cmq_span messages;
 };
@@ -51,12 +51,13 @@ CMQ_MUST_USE enum cmq_err dsp_source_new(const struct dsp_source_setup *setup, s
 /* Nobody may hold a record. NULL is fine. */
 void dsp_source_free(struct dsp_source *source);
 
-/* Record seq. near: a hint where it begins, or NULL. On CMQ_ERR_NOT_FOUND (retention) and CMQ_ERR_CORRUPT (damaged)
- * *ret_next is the next seq to ask for, and what lies between is a gap. */
+/* Record seq. near: a hint where it begins, or NULL. On CMQ_ERR_NOT_FOUND (retention) and CMQ_ERR_CORRUPT (damaged, or no
+ * sealed batch) *ret_next is the next seq to ask for, and what lies between is a gap. */
 CMQ_MUST_USE enum cmq_err dsp_source_get(struct dsp_source *source, uint64_t seq,
                                          const struct cmq_journal_pos *near, struct dsp_record **ret_record,
                                          uint64_t *ret_next);
-/* Decrypts all units that may be read here, once. */
+/* Decrypts all units that may be read here, once. What is wrong with a unit is no error: it is not readable then. After
+ * CMQ_ERR_SYSTEM (the keyring's file cannot be read) or CMQ_ERR_NOMEM it may be called again. */
 CMQ_MUST_USE enum cmq_err dsp_source_open(struct dsp_source *source, struct dsp_record *record);
 void dsp_source_hold(struct dsp_record *record); /* one reference more */
 void dsp_source_put(struct dsp_source *source, struct dsp_record *record);
@@ -65,5 +66,7 @@ void dsp_source_grew(struct dsp_source *source, struct dsp_record *record, size_
 
 uint64_t dsp_source_stored(struct dsp_source *source); /* end of what may be delivered now */
 uint64_t dsp_source_floor(struct dsp_source *source);
+/* What all records cost now, those that are held included. */
+size_t dsp_source_bytes(const struct dsp_source *source);
 
 #endif
