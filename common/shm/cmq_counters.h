@@ -34,7 +34,25 @@
     X(UNDELIVERABLE, "undeliverable", COUNTER, "messages", "messages in units that could not be opened")     \
     X(BACKLOG, "backlog", GAUGE, "records", "records in hand")                                               \
     X(KEY_EPOCH, "key_epoch", GAUGE, "", "newest data key epoch in use")                                     \
-    X(SEALS, "seals", COUNTER, "units", "AEAD units sealed or opened")
+    X(SEALS, "seals", COUNTER, "units", "AEAD units sealed or opened")                                       \
+    X(LOG_APPENDS, "log_appends", COUNTER, "", "group commits: writes of one or more records to the log")    \
+    X(LOG_BYTES, "log_bytes", COUNTER, "bytes", "written to the log")                                        \
+    X(LOG_SYNCS, "log_syncs", COUNTER, "", "syncs of the log")                                               \
+    X(LOG_SYNC_NS, "log_sync_ns", COUNTER, "ns", "time spent in those syncs")                                \
+    X(LOG_FLOOR, "log_floor", GAUGE, "", "lowest record of the log")                                         \
+    X(LOG_DISK_BYTES, "log_disk_bytes", GAUGE, "bytes", "size of the log's segments")                        \
+    X(LOG_TAKEOVERS, "log_takeovers", COUNTER, "", "times that this member became the log's writer")         \
+    X(DUPLICATES, "duplicates", COUNTER, "messages", "messages left out because their id was known")         \
+    X(CONFLICTS, "conflicts", COUNTER, "records", "records refused: a known id with another content")        \
+    X(SUBSCRIPTIONS, "subscriptions", GAUGE, "", "open subscriptions, members of groups included")           \
+    X(GROUPS, "groups", GAUGE, "", "consumer groups")                                                        \
+    X(ACKS, "acks", COUNTER, "messages", "messages acknowledged")                                            \
+    X(STALE_ACKS, "stale_acks", COUNTER, "messages", "acknowledgements refused: not the present delivery")   \
+    X(NACKS, "nacks", COUNTER, "messages", "messages given back by consumers")                               \
+    X(DEAD_LETTERS, "dead_letters", COUNTER, "messages", "messages given up after max_deliver deliveries")   \
+    X(GAPS, "gaps", COUNTER, "", "gaps announced to subscribers")                                            \
+    X(LAG, "lag", GAUGE, "records", "records of the log that are not read yet")                              \
+    X(FENCED, "fenced", COUNTER, "", "stopped members of the own stage that were killed")
 
 enum cmq_counter {
 #define X(name, text, kind, unit, help) CMQ_COUNT_##name,

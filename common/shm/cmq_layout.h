@@ -11,7 +11,8 @@
  *   a: pub    {lap, member, offset}   ingest publishes record n           FREE -> PUBLISHED
  *      lease  {lap, member, time}     an encryptor works on it            -> LEASED (again and again: steal)
  *   b: out    {lap, member, offset}   the sealed result, first one wins   -> COMMITTED
- *   d: owner  {lap, member, progress} a dispatcher delivers it            -> CLAIMED -> DONE; FREE for n + slots
+ *   d: outcome {lap, kind, index}     what the log writer made of it      -> STORED; FREE for n + slots
+ *      owner  {lap, member, progress} a dispatcher delivers it (rings without a log)
  *
  * A word whose lap is LAP(n) speaks of record n; with the lap before, the slot is free for n; a later lap: n is
  * history. Every transition is one compare-and-swap from the exact word that was read. No state needs repair, nothing
@@ -27,8 +28,12 @@
  *   lease.cas         leased, no result                      steal: owner's lock is free, or lease is old
  *   lease.hint        the same                               the same
  *   commit.written    leased, result unpublished             the same; arena is collected
- *   commit.cas        committed, bell not rung               next commit, or dispatcher's time-out
+ *   commit.cas        committed, bell not rung               next commit, or the log writer's time-out
  *   commit.rung       nothing open                           -
+ *   log written       in the log, cursor not moved           the lock is free: the next writer reads the log's end, and
+ *                                                            moves the cursor there without writing again
+ *   stored.cas        stored, bells not rung                 the next writer's first move, or the waiters' time-outs
+ *   stored.rung       nothing open                           -
  *   claim.cas         claimed by the dead                    another dispatcher: lock is free
  *   frame.written     part delivered, not noted              the same; that part twice (never lost)
  *   progress.cas      part delivered, and noted              the same, goes on behind the noted part
@@ -44,6 +49,7 @@
  *   create.part       objects, no READY ctl                  next creator (under the lock) starts over
  *   while parked      a stale parked bit                     costs wake calls until the bit is used again
  *   SIGSTOP, lessee   a lease that ages                      steal by age; the late commit CAS fails
+ *   SIGSTOP, log writer  a lock that is held                 killed by another encryptor after stall_ms (cmq_fence.c)
  *   SIGSTOP, dispatcher  claims that rest                    take-over after stall_ms; its late CAS fails
  *
  * Memory orders: a payload is written before the release half of the CAS that publishes its word, and read after the
@@ -61,7 +67,7 @@
 #include "common/shm/cmq_counters.h"
 #include "common/shm/cmq_ring.h"
 
-#define CMQ_LAYOUT_VERSION 1u
+#define CMQ_LAYOUT_VERSION 2u
 #define CMQ_PAGE_BYTES     4096u
 #define CMQ_UNIT_BYTES     64u /* granularity of offsets in words */
 #define CMQ_NOBODY         255u
@@ -116,6 +122,19 @@ static inline enum cmq_phase cmq_phase_of(uint64_t word, uint64_t seq, uint32_t 
     return distance < CMQ_LAP_HALF ? CMQ_PHASE_LATER : CMQ_PHASE_OLDER;
 }
 
+/* ---- outcome words: lap:28 | kind:4 | index:32 ---- */
+
+static inline uint64_t cmq_outcome_encode(uint32_t lap, uint32_t kind, uint32_t index)
+{
+    return ((uint64_t)(lap & CMQ_LAP_MASK) << 36) | ((uint64_t)(kind & 0xfu) << 32) | index;
+}
+/* A kind that is none: the word is being written. */
+#define CMQ_OUTCOME_OPEN 0xfu
+static inline uint32_t cmq_outcome_kind(uint64_t word)
+{
+    return (uint32_t)(word >> 32) & 0xfu;
+}
+
 /* ---- ctl: header and registry. Written by the creator, then only where said. ---- */
 
 enum { CMQ_STATE_NONE = 0, CMQ_STATE_READY = 0x52454459 };
@@ -156,7 +175,7 @@ struct cmq_entry {
     _Atomic uint64_t object_bytes;
     _Atomic uint64_t start_wall_ms;
     _Atomic uint64_t beat_ns; /* own member, relaxed; CLOCK_MONOTONIC */
-    uint8_t pad1[8];
+    _Atomic uint64_t process; /* cmq_fence_process(pid): tells the process from a later one with its pid */
 };
 
 struct cmq_ctl {
@@ -172,13 +191,16 @@ enum cmq_bell_index {
     CMQ_BELL_SEALED,
     CMQ_BELL_SPACE_INGEST,
     CMQ_BELL_SPACE_ENCRYPTOR,
+    CMQ_BELL_COMMITTED, /* encryptors' log threads */
+    CMQ_BELL_STORED,    /* dispatchers */
+    CMQ_BELL_DURABLE,   /* ingests; rung when stored moves, too */
     CMQ_BELL_COUNT
 };
 
 struct cmq_bell {
     _Atomic uint32_t seq;
     uint32_t pad0;
-    _Atomic uint64_t parked; /* bit per waiting member of the role that waits here */
+    _Atomic uint64_t parked; /* bit per waiting member of the one role that waits here */
     uint8_t pad1[48];
 };
 
@@ -218,17 +240,21 @@ struct cmq_array_b {
     struct cmq_slot_b slots[];
 };
 
-/* ---- d: written by dispatchers. ---- */
+/* ---- d: written by the log writer; without a log by dispatchers. ---- */
 
 struct cmq_slot_d {
     _Atomic uint64_t owner;
-    uint8_t pad[56];
+    _Atomic uint64_t outcome_seq; /* log writer, between two stores of outcome (cmq_ring_log.c) */
+    _Atomic uint64_t outcome;
+    uint8_t pad[40];
 };
 
 struct cmq_array_d {
-    struct cmq_hint gate;     /* all records below are done; monotone; the only bound for reusing slots */
+    struct cmq_hint stored; /* all records below are in the log; monotone; the only bound for reusing slots */
+    struct cmq_hint durable;  /* all below survive a power cut; monotone; <= stored */
+    struct cmq_hint health;   /* enum cmq_log_health; relaxed: late by a request is fine */
     struct cmq_hint released; /* counts releases: scan again from the gate when it moved */
-    uint8_t pad[CMQ_PAGE_BYTES - 2 * sizeof(struct cmq_hint)];
+    uint8_t pad[CMQ_PAGE_BYTES - 4 * sizeof(struct cmq_hint)];
     struct cmq_slot_d slots[];
 };
 
@@ -299,6 +325,10 @@ static inline uint64_t cmq_layout_magic(void)
                               sizeof(struct cmq_member_page),
                               sizeof(struct cmq_record),
                               CMQ_LAP_BITS,
+                              CMQ_BELL_COUNT,
+                              offsetof(struct cmq_slot_d, outcome),
+                              offsetof(struct cmq_array_d, durable),
+                              offsetof(struct cmq_record, check),
                               CMQ_COUNTER_COUNT,
                               CMQ_MEMBERS_MAX};
     uint64_t hash = 0x434d512d52494e47ull; /* "CMQ-RING" */

@@ -72,7 +72,7 @@ bool cmq_member_is_alive(const struct cmq_ring *ring, uint32_t id)
     return id == ring->id || (id < CMQ_MEMBERS_MAX && byte_is_locked(ring->lock_fd, id));
 }
 
-static bool is_silent(const struct cmq_ring *ring, uint32_t id, uint64_t now_ns)
+bool cmq_member_is_silent(const struct cmq_ring *ring, uint32_t id, uint64_t now_ns)
 {
     uint64_t beat_ns = atomic_load_explicit(&ring->ctl->entries[id].beat_ns, memory_order_relaxed);
     return ring->setup.stall_ms != 0 && now_ns > beat_ns &&
@@ -89,7 +89,7 @@ bool cmq_member_is_gone(struct cmq_ring *ring, uint32_t id)
     uint64_t known = atomic_load_explicit(&ring->liveness[id], memory_order_relaxed);
     if (now_ns - (known & ~1ull) < LIVENESS_MS * CMQ_NS_PER_MS)
         return (known & 1u) != 0;
-    bool gone = !cmq_member_is_alive(ring, id) || is_silent(ring, id, now_ns);
+    bool gone = !cmq_member_is_alive(ring, id) || cmq_member_is_silent(ring, id, now_ns);
     atomic_store_explicit(&ring->liveness[id], now_ns | (gone ? 1u : 0u), memory_order_relaxed);
     return gone;
 }
@@ -178,6 +178,7 @@ static enum cmq_err register_self(struct cmq_ring *ring, uint64_t object_bytes, 
     atomic_store_explicit(&entry->bit, ring->bit, memory_order_relaxed);
     atomic_store_explicit(&entry->instance_number, ring->setup.instance_number, memory_order_relaxed);
     atomic_store_explicit(&entry->pid, (int32_t)getpid(), memory_order_relaxed);
+    atomic_store_explicit(&entry->process, cmq_fence_process((int32_t)getpid()), memory_order_relaxed);
     atomic_store_explicit(&entry->object_random, ring->object_random, memory_order_relaxed);
     atomic_store_explicit(&entry->object_bytes, object_bytes, memory_order_relaxed);
     atomic_store_explicit(&entry->start_wall_ms, cmq_clock_wall_ms(), memory_order_relaxed);
@@ -212,11 +213,7 @@ enum cmq_err cmq_member_join(struct cmq_ring *ring, struct cmq_reason *reason)
     ring->page->arena_bytes = ring->arena_bytes;
     /* A new member takes over a bit: whatever its predecessor left parked is stale. */
     for (unsigned i = 0; i < CMQ_BELL_COUNT; i++) {
-        bool waits_here = ring->role == CMQ_ROLE_INGEST ? i == CMQ_BELL_SPACE_INGEST
-                          : ring->role == CMQ_ROLE_DISPATCHER
-                              ? i == CMQ_BELL_SEALED
-                              : i == CMQ_BELL_PLAIN || i == CMQ_BELL_SPACE_ENCRYPTOR;
-        if (waits_here)
+        if (cmq_bell_role((enum cmq_bell_index)i) == ring->role)
             atomic_fetch_and_explicit(&ring->bells->bells[i].parked, ~(1ull << ring->bit),
                                       memory_order_relaxed);
     }

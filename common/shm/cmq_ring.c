@@ -59,7 +59,7 @@ static enum cmq_err map_all(struct cmq_ring *ring, struct cmq_reason *reason)
     if (err == CMQ_OK)
         err = map_one(ring, "b", sizes.b_bytes, encryptor, &ring->b_segment, reason);
     if (err == CMQ_OK)
-        err = map_one(ring, "d", sizes.d_bytes, dispatcher, &ring->d_segment, reason);
+        err = map_one(ring, "d", sizes.d_bytes, encryptor || dispatcher, &ring->d_segment, reason);
     if (err != CMQ_OK)
         return err;
     ring->bells = ring->bell_segment.data;
@@ -148,6 +148,8 @@ enum cmq_err cmq_ring_attach(const struct cmq_ring_setup *setup, enum cmq_role r
     uint64_t gate = cmq_gate_load(ring);
     atomic_store_explicit(&ring->commit_low, gate, memory_order_relaxed);
     atomic_store_explicit(&ring->scan, gate, memory_order_relaxed);
+    atomic_store_explicit(&ring->followed_stored, UINT64_MAX, memory_order_relaxed);
+    atomic_store_explicit(&ring->followed_durable, UINT64_MAX, memory_order_relaxed);
     err = join(ring, reason);
     /* From our lock on nobody can destroy it; before, somebody may have. */
     if (err == CMQ_OK &&
@@ -170,8 +172,10 @@ void cmq_ring_detach(struct cmq_ring *ring)
     if (ring->ctl != NULL && ring->lock_fd >= 0)
         cmq_member_leave(ring);
     cmq_arena_fini(&ring->arena);
-    for (size_t i = 0; i < CMQ_COUNT_OF(ring->peers); i++)
-        cmq_segment_unmap(&ring->peers[i].segment);
+    for (size_t i = 0; i < CMQ_MEMBERS_MAX; i++) {
+        cmq_segment_unmap(&ring->peers.by_id[i].segment);
+        cmq_segment_unmap(&ring->log_peers.by_id[i].segment);
+    }
     cmq_segment_unmap(&ring->own_segment);
     cmq_segment_unmap(&ring->d_segment);
     cmq_segment_unmap(&ring->b_segment);
@@ -188,8 +192,9 @@ void cmq_ring_detach(struct cmq_ring *ring)
 
 uint64_t cmq_gate_load(struct cmq_ring *ring)
 {
-    /* Pairs with the gate's CAS: what the records below needed is no longer read by anyone. */
-    uint64_t gate = atomic_load_explicit(&ring->d->gate.value, memory_order_acquire);
+    /* Pairs with the release of cmq_ring_stored: what the records below needed is no longer read by anyone, and what the
+     * log writer had done for them is seen. */
+    uint64_t gate = atomic_load_explicit(&ring->d->stored.value, memory_order_acquire);
     /* Acquire and release: a value that another thread of ours brought counts as loaded by us. */
     uint64_t seen = atomic_load_explicit(&ring->gate_seen, memory_order_acquire);
     while (gate > seen) {
@@ -210,11 +215,11 @@ void cmq_hint_raise(struct cmq_hint *hint, uint64_t value)
 
 /* The object of member id, mapped. CMQ_ERR_CORRUPT: it is not there or is not what the registry says, for good.
  * CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM: this process cannot map it now; that says nothing about the record. */
-static enum cmq_err peer_segment(struct cmq_ring *ring, uint32_t id, enum cmq_role role,
-                                 const struct cmq_segment **ret_segment)
+static enum cmq_err peer_segment(struct cmq_ring *ring, struct cmq_peers *peers, uint32_t id,
+                                 enum cmq_role role, const struct cmq_segment **ret_segment)
 {
     const struct cmq_entry *entry = &ring->ctl->entries[id];
-    struct cmq_peer *peer = &ring->peers[id];
+    struct cmq_peer *peer = &peers->by_id[id];
     /* Pairs with the member's store of ACTIVE. */
     uint32_t state = atomic_load_explicit(&entry->state, memory_order_acquire);
     uint64_t object_random = atomic_load_explicit(&entry->object_random, memory_order_relaxed);
@@ -241,16 +246,16 @@ static enum cmq_err peer_segment(struct cmq_ring *ring, uint32_t id, enum cmq_ro
     return CMQ_OK;
 }
 
-void cmq_peers_prune(struct cmq_ring *ring, bool idle)
+void cmq_peers_prune(struct cmq_ring *ring, struct cmq_peers *peers, bool idle)
 {
-    if (!idle && ++ring->prune_calls % PRUNE_CALLS != 0)
+    if (!idle && ++peers->prune_calls % PRUNE_CALLS != 0)
         return;
     uint64_t now_ns = cmq_clock_mono_ns();
-    if (now_ns - ring->pruned_ns < CMQ_NS_PER_S)
+    if (now_ns - peers->pruned_ns < CMQ_NS_PER_S)
         return;
-    ring->pruned_ns = now_ns;
+    peers->pruned_ns = now_ns;
     for (uint32_t id = 0; id < CMQ_MEMBERS_MAX; id++) {
-        struct cmq_peer *peer = &ring->peers[id];
+        struct cmq_peer *peer = &peers->by_id[id];
         const struct cmq_entry *entry = &ring->ctl->entries[id];
         if (peer->segment.data == NULL)
             continue;
@@ -261,14 +266,14 @@ void cmq_peers_prune(struct cmq_ring *ring, bool idle)
     }
 }
 
-enum cmq_err cmq_record_locate(struct cmq_ring *ring, uint64_t word, uint64_t seq, enum cmq_role writer,
-                               struct cmq_record *ret_head, const uint8_t **ret_payload)
+enum cmq_err cmq_record_locate(struct cmq_ring *ring, struct cmq_peers *peers, uint64_t word, uint64_t seq,
+                               enum cmq_role writer, struct cmq_record *ret_head, const uint8_t **ret_payload)
 {
     struct cmq_word decoded = cmq_word_decode(word);
     if (decoded.member >= CMQ_MEMBERS_MAX)
         return CMQ_ERR_CORRUPT;
     const struct cmq_segment *segment;
-    enum cmq_err err = peer_segment(ring, decoded.member, writer, &segment);
+    enum cmq_err err = peer_segment(ring, peers, decoded.member, writer, &segment);
     if (err != CMQ_OK)
         return err;
     const uint64_t arena_bytes = segment->bytes - CMQ_PAGE_BYTES;
@@ -296,14 +301,17 @@ enum cmq_err cmq_ring_tick(struct cmq_ring *ring, struct cmq_reason *reason)
     if (atomic_load_explicit(&entry->object_random, memory_order_relaxed) != ring->object_random ||
         atomic_load_explicit(&entry->state, memory_order_acquire) != CMQ_ENTRY_ACTIVE)
         return cmq_reason_set(reason, CMQ_ERR_LOST, "the registry no longer has this member as active");
-    atomic_store_explicit(&ring->ctl->entries[ring->id].beat_ns, cmq_clock_mono_ns(), memory_order_relaxed);
+    const uint64_t now_ns = cmq_clock_mono_ns();
+    atomic_store_explicit(&ring->ctl->entries[ring->id].beat_ns, now_ns, memory_order_relaxed);
+    if (reason != NULL)
+        reason->text[0] = '\0';
+    cmq_fence(ring, now_ns, reason);
     if (ring->role == CMQ_ROLE_DISPATCHER)
         cmq_gate_advance(ring);
     cmq_member_collect(ring);
     uint64_t gate = cmq_gate_load(ring);
     const uint64_t words[] = {atomic_load_explicit(&cmq_slot_a(ring, gate)->pub, memory_order_acquire),
-                              atomic_load_explicit(&cmq_slot_b(ring, gate)->out, memory_order_acquire),
-                              atomic_load_explicit(&cmq_slot_d(ring, gate)->owner, memory_order_acquire)};
+                              atomic_load_explicit(&cmq_slot_b(ring, gate)->out, memory_order_acquire)};
     for (size_t i = 0; i < CMQ_COUNT_OF(words); i++) {
         if (cmq_phase(ring, words[i], gate) != CMQ_PHASE_OLDER)
             continue;

@@ -53,9 +53,10 @@ CMQ_MUST_USE enum cmq_err cmq_ring_attach(const struct cmq_ring_setup *setup, en
  * is fine. */
 void cmq_ring_detach(struct cmq_ring *ring);
 
-/* Heartbeat, collection of dead members' arenas, gate advance. Call every 250 ms or so from one thread a
- * process. CMQ_ERR_CORRUPT: an impossible word was found (the reason names it); CMQ_ERR_LOST: this member was
- * declared dead. */
+/* Heartbeat, collection of dead members' arenas; a member of the own role that is stopped (alive, but no heartbeat for
+ * stall_ms) is killed, CMQ_COUNT_FENCED counts it. Call every 250 ms or so from one thread an attachment: one that does not
+ * is taken for stopped. CMQ_OK with a text in the reason: such a member could not be killed, for the log.
+ * CMQ_ERR_CORRUPT: an impossible word was found (the reason names it); CMQ_ERR_LOST: this member was declared dead. */
 CMQ_MUST_USE enum cmq_err cmq_ring_tick(struct cmq_ring *ring, struct cmq_reason *reason);
 
 /* This process's counters, in its member page; written relaxed, read by anyone. See cmq_counters.h. */
@@ -130,12 +131,13 @@ enum cmq_wait {
     CMQ_WAIT_SPACE_ENCRYPTOR,
     CMQ_WAIT_COMMITTED, /* log writer: the record at `stored` is committed */
     CMQ_WAIT_STORED,    /* dispatcher: stored > what cmq_ring_follow named */
-    CMQ_WAIT_DURABLE    /* ingest: durable > what cmq_ring_follow named */
+    CMQ_WAIT_DURABLE    /* ingest: durable, or stored, > what cmq_ring_follow named for it */
 };
 
 /* Sleeps until the condition may hold, *stop becomes non-zero, or timeout_ms (capped by setup.wait_ms) has
- * passed. Spins first while traffic is recent. One thread a member and kind. Returns true if the condition
- * held when it looked last; false says nothing. Spurious returns happen: look, then wait again. */
+ * passed. Spins first while traffic is recent. One thread a member and kind, and only the role that is named there.
+ * Returns true if the condition held when it looked last; false says nothing. Spurious returns happen: look, then wait
+ * again. */
 bool cmq_ring_wait(struct cmq_ring *ring, enum cmq_wait kind, uint32_t timeout_ms, const atomic_uint *stop);
 /* Makes a waiter of this process and kind return now (any thread). */
 void cmq_ring_wake(struct cmq_ring *ring, enum cmq_wait kind);
@@ -151,7 +153,7 @@ struct cmq_committed {
     struct cmq_span payload; /* sealed batch in an encryptor's arena; readable until seq is below stored */
     uint32_t messages;
 };
-/* seq >= stored. CMQ_ERR_AGAIN: not committed yet. CMQ_ERR_NOT_FOUND: below stored. CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM: the
+/* CMQ_ERR_AGAIN: not committed yet. CMQ_ERR_NOT_FOUND: below stored. CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM: the
  * encryptor's memory cannot be mapped now. An unreadable record is void_record. Log thread. */
 CMQ_MUST_USE enum cmq_err cmq_ring_committed(struct cmq_ring *ring, uint64_t seq,
                                              struct cmq_committed *ret_record);
@@ -169,20 +171,25 @@ struct cmq_outcome {
     uint64_t seq;
     uint32_t index;
 };
+/* seq is committed and not below stored; records without one are KEPT. Log thread. */
 void cmq_ring_outcome_set(struct cmq_ring *ring, uint64_t seq, const struct cmq_outcome *outcome);
-/* seq is below stored. False: its slot was used again meanwhile, the outcome is not known any more. Any thread. */
+/* False: seq is not below stored yet; or its slot was used again meanwhile, the outcome is not known any more. Any thread. */
 bool cmq_ring_outcome(struct cmq_ring *ring, uint64_t seq, struct cmq_outcome *ret_outcome);
 
-/* Moves the cursors up (never down) and rings for dispatchers, waiting publishers and space. Log thread. */
+/* Moves the cursors up (never down, never beyond what is committed: compare cmq_ring_stored_seq to know) and rings for
+ * dispatchers, waiting publishers and space. After a take-over call it even if nothing is to be moved: the last writer may
+ * have died between the cursors and the bells. Log thread. */
 void cmq_ring_stored(struct cmq_ring *ring, uint64_t stored, uint64_t durable);
 uint64_t cmq_ring_stored_seq(struct cmq_ring *ring);  /* fresh; any thread */
 uint64_t cmq_ring_durable_seq(struct cmq_ring *ring); /* fresh; any thread */
 
 enum cmq_log_health { CMQ_LOG_HEALTH_NONE, CMQ_LOG_HEALTH_OK, CMQ_LOG_HEALTH_FULL, CMQ_LOG_HEALTH_FAILED };
-/* Written by the log thread, read by anyone: publishers are refused at once while it is FULL or FAILED. */
+/* Written by the log thread, read by anyone: publishers are refused at once while it is FULL or FAILED. A change rings for
+ * CMQ_WAIT_DURABLE. */
 void cmq_ring_log_health_set(struct cmq_ring *ring, enum cmq_log_health health);
 enum cmq_log_health cmq_ring_log_health(struct cmq_ring *ring);
-/* For CMQ_WAIT_STORED and CMQ_WAIT_DURABLE: the wait ends when the cursor is above seq. Any thread, before the wait. */
+/* CMQ_WAIT_STORED, CMQ_WAIT_DURABLE: names the cursor; a wait ends when it is above seq. UINT64_MAX, as at first: never. An
+ * ingest may follow both, and waits for CMQ_WAIT_DURABLE. Any thread; a waiter that sleeps already needs cmq_ring_wake. */
 void cmq_ring_follow(struct cmq_ring *ring, enum cmq_wait kind, uint64_t seq);
 
 /* ---- state, also for observers ---- */

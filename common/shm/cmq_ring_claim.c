@@ -13,7 +13,7 @@ static bool is_done(uint64_t owner)
 
 void cmq_gate_advance(struct cmq_ring *ring)
 {
-    _Atomic uint64_t *gate = &ring->d->gate.value;
+    _Atomic uint64_t *gate = &ring->d->stored.value;
     const uint64_t batch = cmq_max_u64(ring->slots / SPACE_BATCHES, SPACE_BATCH_MIN);
     uint64_t seq = atomic_load_explicit(gate, memory_order_acquire);
     bool ring_bells = false, moved = false;
@@ -103,9 +103,10 @@ static enum cmq_err fill_claim(struct cmq_ring *ring, uint64_t seq, uint64_t wor
     uint64_t out = atomic_load_explicit(&cmq_slot_b(ring, seq)->out, memory_order_acquire);
     *ret_claim = (struct cmq_claim){
         .seq = seq, .word = word, .progress = cmq_word_decode(word).low, .redelivery = redelivery};
-    enum cmq_err err = cmq_phase(ring, out, seq) != CMQ_PHASE_THIS
-                           ? CMQ_ERR_CORRUPT
-                           : cmq_record_locate(ring, out, seq, CMQ_ROLE_ENCRYPTOR, &head, &payload);
+    enum cmq_err err =
+        cmq_phase(ring, out, seq) != CMQ_PHASE_THIS
+            ? CMQ_ERR_CORRUPT
+            : cmq_record_locate(ring, &ring->peers, out, seq, CMQ_ROLE_ENCRYPTOR, &head, &payload);
     if (err != CMQ_OK && err != CMQ_ERR_CORRUPT)
         return err;
     ret_claim->void_record = err != CMQ_OK || head.type == CMQ_RECORD_VOID;
@@ -119,7 +120,7 @@ static enum cmq_err fill_claim(struct cmq_ring *ring, uint64_t seq, uint64_t wor
 enum cmq_err cmq_ring_claim(struct cmq_ring *ring, struct cmq_claim *ret_claim)
 {
     cmq_assert(ring->role == CMQ_ROLE_DISPATCHER);
-    cmq_peers_prune(ring, ring->was_idle);
+    cmq_peers_prune(ring, &ring->peers, ring->was_idle);
     ring->was_idle = false;
     uint64_t gate = cmq_gate_load(ring), seq, owner;
     uint64_t from = scan_start(ring, gate);

@@ -111,10 +111,12 @@ static void fill_slots(struct cmq_array_a *a, struct cmq_array_b *b, struct cmq_
         atomic_store_explicit(&a->slots[index].lease, word, memory_order_relaxed);
         atomic_store_explicit(&b->slots[index].out, word, memory_order_relaxed);
         atomic_store_explicit(&d->slots[index].owner, word, memory_order_relaxed);
+        atomic_store_explicit(&d->slots[index].outcome, word, memory_order_relaxed);
     }
     atomic_store_explicit(&a->tail.value, first_seq, memory_order_relaxed);
     atomic_store_explicit(&a->claim.value, first_seq, memory_order_relaxed);
-    atomic_store_explicit(&d->gate.value, first_seq, memory_order_relaxed);
+    atomic_store_explicit(&d->stored.value, first_seq, memory_order_relaxed);
+    atomic_store_explicit(&d->durable.value, first_seq, memory_order_relaxed);
 }
 
 static enum cmq_err create_one(const char *instance, const char *suffix, uint64_t bytes, unsigned mode,

@@ -84,8 +84,8 @@ static enum cmq_err load_plain(struct cmq_ring *ring, uint64_t seq, struct plain
     if (cmq_phase(ring, word, seq) != CMQ_PHASE_THIS)
         return CMQ_ERR_AGAIN;
     *ret_plain = (struct plain){0};
-    enum cmq_err err =
-        cmq_record_locate(ring, word, seq, CMQ_ROLE_INGEST, &ret_plain->head, &ret_plain->payload);
+    enum cmq_err err = cmq_record_locate(ring, &ring->peers, word, seq, CMQ_ROLE_INGEST, &ret_plain->head,
+                                         &ret_plain->payload);
     if (err != CMQ_OK && err != CMQ_ERR_CORRUPT)
         return err;
     ret_plain->bad = err != CMQ_OK || ret_plain->head.type != CMQ_RECORD_BATCH ||
@@ -212,7 +212,7 @@ static enum cmq_err lease_steal(struct cmq_ring *ring, uint64_t gate, struct cmq
 enum cmq_err cmq_ring_lease(struct cmq_ring *ring, struct cmq_lease *ret_lease)
 {
     cmq_assert(ring->role == CMQ_ROLE_ENCRYPTOR);
-    cmq_peers_prune(ring, ring->was_idle);
+    cmq_peers_prune(ring, &ring->peers, ring->was_idle);
     uint64_t gate = cmq_gate_load(ring);
     /* The head of the line first: everything behind it waits for it. */
     enum cmq_err steal_err = lease_steal(ring, gate, ret_lease);
@@ -262,6 +262,8 @@ static enum cmq_err commit(struct cmq_ring *ring, const struct cmq_lease *lease,
     CMQ_CRASH_POINT("commit.cas");
     if (ring->leased_extent != no_extent)
         cmq_arena_published(&ring->arena, ring->leased_extent, lease->seq);
+    /* All: only the log writer is parked there. Its record may be another one, then this costs a needless look. */
+    cmq_bell_ring(&ring->bells->bells[CMQ_BELL_COMMITTED], CMQ_BELL_ALL);
     cmq_bell_ring(&ring->bells->bells[CMQ_BELL_SEALED], CMQ_BELL_ALL);
     cmq_bell_ring(&ring->bells->bells[CMQ_BELL_SPACE_INGEST], CMQ_BELL_ALL);
     baton(ring, lease->seq + 1);

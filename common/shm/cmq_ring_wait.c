@@ -19,7 +19,20 @@ static const struct {
 } kinds[] = {[CMQ_WAIT_PLAIN] = {CMQ_BELL_PLAIN, cmq_lease_look},
              [CMQ_WAIT_SEALED] = {CMQ_BELL_SEALED, cmq_claim_look},
              [CMQ_WAIT_SPACE_INGEST] = {CMQ_BELL_SPACE_INGEST, cmq_space_look_ingest},
-             [CMQ_WAIT_SPACE_ENCRYPTOR] = {CMQ_BELL_SPACE_ENCRYPTOR, cmq_space_look_encryptor}};
+             [CMQ_WAIT_SPACE_ENCRYPTOR] = {CMQ_BELL_SPACE_ENCRYPTOR, cmq_space_look_encryptor},
+             [CMQ_WAIT_COMMITTED] = {CMQ_BELL_COMMITTED, cmq_committed_look},
+             [CMQ_WAIT_STORED] = {CMQ_BELL_STORED, cmq_stored_look},
+             [CMQ_WAIT_DURABLE] = {CMQ_BELL_DURABLE, cmq_durable_look}};
+
+enum cmq_role cmq_bell_role(enum cmq_bell_index bell)
+{
+    static const enum cmq_role roles[] = {
+        [CMQ_BELL_PLAIN] = CMQ_ROLE_ENCRYPTOR,     [CMQ_BELL_SEALED] = CMQ_ROLE_DISPATCHER,
+        [CMQ_BELL_SPACE_INGEST] = CMQ_ROLE_INGEST, [CMQ_BELL_SPACE_ENCRYPTOR] = CMQ_ROLE_ENCRYPTOR,
+        [CMQ_BELL_COMMITTED] = CMQ_ROLE_ENCRYPTOR, [CMQ_BELL_STORED] = CMQ_ROLE_DISPATCHER,
+        [CMQ_BELL_DURABLE] = CMQ_ROLE_INGEST};
+    return roles[bell];
+}
 
 /* Everything that ends the wait, on fresh values. */
 static bool look(void *context)
@@ -63,6 +76,8 @@ static bool spin(struct waiter *waiter, struct cmq_spin *record)
 
 bool cmq_ring_wait(struct cmq_ring *ring, enum cmq_wait kind, uint32_t timeout_ms, const atomic_uint *stop)
 {
+    /* Two roles at one bell would share bits: one would clear the other's. */
+    cmq_assert(ring->role == cmq_bell_role(kinds[kind].bell));
     struct waiter waiter = {
         .ring = ring, .look = kinds[kind].look, .stop = stop, .poke = &ring->poke[kinds[kind].bell]};
     uint64_t timeout_us = cmq_min_u64(timeout_ms, ring->setup.wait_ms) * 1000u;
@@ -75,7 +90,7 @@ bool cmq_ring_wait(struct cmq_ring *ring, enum cmq_wait kind, uint32_t timeout_m
         if (result != CMQ_BELL_FOUND)
             cmq_ring_count(ring, CMQ_COUNT_WAITS, 1);
         /* Waiters for space are woken in batches: for them a time-out is no lost wake-up. */
-        bool counts = kind == CMQ_WAIT_PLAIN || kind == CMQ_WAIT_SEALED;
+        bool counts = kind != CMQ_WAIT_SPACE_INGEST && kind != CMQ_WAIT_SPACE_ENCRYPTOR;
         if (result == CMQ_BELL_TIMED_OUT && look(&waiter) && waiter.found && counts)
             cmq_ring_count(ring, CMQ_COUNT_WAITS_LATE, 1);
     }

@@ -15,10 +15,18 @@
 #include "common/shm/cmq_ring.h"
 #include "common/shm/cmq_segment.h"
 
-/* Another member's object, mapped read-only when first named. Used by one thread: the stage's data thread. */
+/* Another member's object, mapped read-only when first named. */
 struct cmq_peer {
     struct cmq_segment segment;
     uint64_t object_random;
+};
+
+/* All of them, as one thread sees them: each thread that reads payloads has its own, so that none unmaps what another
+ * reads. */
+struct cmq_peers {
+    struct cmq_peer by_id[CMQ_MEMBERS_MAX];
+    uint64_t pruned_ns;
+    uint32_t prune_calls;
 };
 
 /* How the last spins of a waiter ended. */
@@ -73,16 +81,22 @@ struct cmq_ring {
     uint64_t rescan_ns;
     _Atomic uint32_t rescan; /* the waiter saw something below scan (relaxed: a hint) */
 
+    /* What the waits for STORED and DURABLE look for; UINT64_MAX: nothing. Any thread stores, the waiter loads. */
+    _Atomic uint64_t followed_stored, followed_durable;
+
+    /* the thread that ticks: cmq_fence.c */
+    uint64_t ticked_ns, watching_ns;
+    uint64_t unfenced[CMQ_MEMBERS_MAX]; /* object of a member that could not be killed: told once */
+
     /* Liveness of the others, remembered for some milliseconds: time of the look in ns, lowest bit = gone.
      * Any thread. */
     _Atomic uint64_t liveness[CMQ_MEMBERS_MAX];
     _Atomic uint64_t last_work_ns; /* for the spin: when something was found last */
     _Atomic uint32_t poke[CMQ_BELL_COUNT];
     struct cmq_spin spins[CMQ_BELL_COUNT]; /* each used by the one thread that waits there */
-    struct cmq_peer peers[CMQ_MEMBERS_MAX];
-    uint64_t pruned_ns; /* data thread */
-    uint32_t prune_calls;
-    bool was_idle; /* the last lease or claim found nothing */
+    struct cmq_peers peers;                /* data thread */
+    struct cmq_peers log_peers;            /* an encryptor's log thread */
+    bool was_idle;                         /* the last lease or claim found nothing; data thread */
 };
 
 static inline struct cmq_slot_a *cmq_slot_a(const struct cmq_ring *ring, uint64_t seq)
@@ -127,20 +141,26 @@ void cmq_hint_raise(struct cmq_hint *hint, uint64_t value);
 
 /* Reads and checks the head of the record that a word names. On success *ret_payload points into the member's
  * arena. CMQ_ERR_CORRUPT: nothing usable there, for good. CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM: not readable by this
- * process now; the record is as good as before. writer = role that the member must have. Data thread only. */
-CMQ_MUST_USE enum cmq_err cmq_record_locate(struct cmq_ring *ring, uint64_t word, uint64_t seq,
-                                            enum cmq_role writer, struct cmq_record *ret_head,
+ * process now; the record is as good as before. writer = role that the member must have. The thread of `peers` only. */
+CMQ_MUST_USE enum cmq_err cmq_record_locate(struct cmq_ring *ring, struct cmq_peers *peers, uint64_t word,
+                                            uint64_t seq, enum cmq_role writer, struct cmq_record *ret_head,
                                             const uint8_t **ret_payload);
 
-/* Unmaps objects of members that are gone for good: an unlinked object takes memory while anyone maps it. Data thread only,
- * when it reads no payload; `idle`: nothing else to do. Looks once a second at most. */
-void cmq_peers_prune(struct cmq_ring *ring, bool idle);
+/* Unmaps objects of members that are gone for good: an unlinked object takes memory while anyone maps it. The thread of
+ * `peers` only, when it reads no payload of a record below the gate; `idle`: nothing else to do. Looks once a second at
+ * most. */
+void cmq_peers_prune(struct cmq_ring *ring, struct cmq_peers *peers, bool idle);
 
 /* Conditions of cmq_ring_wait, on fresh values (each in the file that knows it). */
 bool cmq_lease_look(void *ring);
 bool cmq_claim_look(void *ring);
 bool cmq_space_look_ingest(void *ring);
 bool cmq_space_look_encryptor(void *ring);
+bool cmq_committed_look(void *ring);
+bool cmq_stored_look(void *ring);
+bool cmq_durable_look(void *ring);
+/* The one role that parks at a bell: bits are unique within a role only. */
+enum cmq_role cmq_bell_role(enum cmq_bell_index bell);
 /* How long an encryptor may sleep: short while somebody else's lease is open. */
 uint64_t cmq_lease_patience_us(struct cmq_ring *ring);
 /* Moves the gate over everything done, rings for space. */
@@ -153,7 +173,12 @@ void cmq_member_leave(struct cmq_ring *ring);
 bool cmq_member_is_alive(const struct cmq_ring *ring, uint32_t id);
 /* Dead, or silent for stall_ms; remembered for a few milliseconds. Any thread. */
 bool cmq_member_is_gone(struct cmq_ring *ring, uint32_t id);
+bool cmq_member_is_silent(const struct cmq_ring *ring, uint32_t id, uint64_t now_ns);
 void cmq_member_collect(struct cmq_ring *ring);
+/* Kills stopped members of the own role (cmq_fence.c). The thread that ticks, after it has beaten. */
+void cmq_fence(struct cmq_ring *ring, uint64_t now_ns, struct cmq_reason *reason);
+/* Names a process among all of this boot that had or will have its pid, in this pid namespace; 0: unknown. */
+uint64_t cmq_fence_process(int32_t pid);
 CMQ_MUST_USE enum cmq_err cmq_member_lock_open(const char *run_dir, const char *instance, int *ret_fd,
                                                struct cmq_reason *reason);
 void cmq_member_object_suffix(char ret_suffix[32], uint32_t id, uint64_t object_random);

@@ -40,6 +40,7 @@ STOP_EFFECT_S = 2.5 # longest stop and stall_ms
 # Which stages reach a point of common/; points in a stage's own directory belong to that stage.
 REACHED_BY = {"publish": ["ingest"], "lease": ["encryptor"], "commit": ["encryptor"], "claim": ["dispatcher"],
               "progress": ["dispatcher"], "done": ["dispatcher"], "gate": ["dispatcher"], "release": ["dispatcher"],
+              "stored": ["encryptor"],
               "join": list(STAGES), "leave": list(STAGES), "collect": list(STAGES)}
 ONCE = ("join", "leave", "collect")     # an incarnation comes here once, or hardly more often
 LATER = {"release": 1, "progress": 3}                  # highest later visit that is tried; 40 without an entry

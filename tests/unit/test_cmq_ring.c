@@ -519,7 +519,7 @@ static void gate_that_is_moved_back_is_not_believed(void **state)
         (void)deliver(world->dispatcher, "x");
     }
     assert_int_equal(try_publish(world->ingest), CMQ_OK);
-    atomic_store_explicit(&d->gate.value, 0, memory_order_relaxed);
+    atomic_store_explicit(&d->stored.value, 0, memory_order_relaxed);
     assert_int_equal(try_publish(world->ingest), CMQ_OK);
     cmq_segment_unmap(&segment);
 }
