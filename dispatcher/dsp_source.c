@@ -381,10 +381,8 @@ static enum cmq_err take_key_off(const struct cmq_sealed_unit *sealed, struct cm
 {
     struct cmq_mp_reader reader;
     struct cmq_span key;
-    if ((sealed->flags & CMQ_PLAIN_HAS_KEY) == 0)
-        return CMQ_OK;
     cmq_mp_reader_init(&reader, *messages);
-    enum cmq_err err = cmq_mp_read_str(&reader, &key);
+    enum cmq_err err = cmq_message_key_read(&reader, sealed->flags, &key);
     if (err == CMQ_OK)
         *messages = cmq_span_make(reader.next, cmq_mp_left(&reader));
     return err;

@@ -1,0 +1,50 @@
+/*
+ * dsp_item: writes the items of messages, one after the other; the inner loop of delivery.
+ * Ownership: a form is the caller's memory; text and reader are borrowed.
+ * Units: bytes, messages; index = number of a message in its record.
+ * Errors: by the result.
+ * Callers: dsp_encode, tests.
+ *
+ * JSON: {"id":"<seq>-<index>","data":...[,"type":..][,"headers":..],"ts":..[,"attempt":..]}, with its comma.
+ * All but index and data is rendered once for many items.
+ */
+#ifndef DSP_ITEM_H
+#define DSP_ITEM_H
+
+#include "common/wire/cmq_mp.h"
+#include "dispatcher/dsp_text.h"
+
+struct dsp_form {
+    enum dsp_format format;
+    size_t head_bytes, tail_bytes, seq_bytes;
+    uint32_t pairs;   /* MessagePack: of an item with neither type nor headers */
+    uint8_t head[40]; /* up to the index; copied whole */
+    uint8_t tail[72];
+};
+
+/* attempt 0: none is written. */
+void dsp_form_init(struct dsp_form *ret_form, enum dsp_format format, uint64_t seq, uint64_t ts_ms,
+                   uint32_t attempt);
+
+struct dsp_item_run {
+    struct cmq_mp_reader *reader;
+    uint32_t index;    /* of the message at reader->next */
+    uint32_t count;    /* messages to read at most */
+    size_t bytes_max;  /* of the text; an item that exceeds it is taken back */
+    bool first_goes;   /* but not the first one of this run */
+    uint32_t item_max; /* items to write at most */
+    uint32_t *ends;    /* NULL, or end of every message's item in the text */
+};
+
+enum dsp_item_end {
+    DSP_ITEM_ALL,  /* count messages were read */
+    DSP_ITEM_FULL, /* the next one does not go into the text */
+    DSP_ITEM_BAD,  /* the next one is no message */
+    DSP_ITEM_NOMEM
+};
+/* Moves the reader behind the messages that were read, whose number is *ret_read, with *ret_items items. */
+CMQ_MUST_USE enum dsp_item_end dsp_item_write(struct dsp_text *text, const struct dsp_form *form,
+                                              const struct dsp_item_run *run, uint32_t *ret_read,
+                                              uint32_t *ret_items);
+
+#endif
