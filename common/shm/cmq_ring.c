@@ -89,17 +89,24 @@ static enum cmq_err set_arena_size(struct cmq_ring *ring, struct cmq_reason *rea
     return CMQ_OK;
 }
 
+/* Acquire: pairs with the release of the thread of this process (an encryptor's log thread, another publisher) that brought
+ * the value: what it knew to be over is over for this thread as well. */
+static uint64_t gate_known(const struct cmq_ring *ring)
+{
+    return atomic_load_explicit(&ring->gate_seen, memory_order_acquire);
+}
+
 static bool plain_is_history(void *context, uint64_t seq)
 {
     struct cmq_ring *ring = context;
     /* Below the gate whatever the slot says now: a member may have slept for half of all laps. */
-    return seq < atomic_load_explicit(&ring->gate_seen, memory_order_relaxed) || cmq_is_committed(ring, seq);
+    return seq < gate_known(ring) || cmq_is_committed(ring, seq);
 }
 
 static bool sealed_is_history(void *context, uint64_t seq)
 {
     struct cmq_ring *ring = context;
-    return seq < atomic_load_explicit(&ring->gate_seen, memory_order_relaxed);
+    return seq < gate_known(ring);
 }
 
 static enum cmq_err join(struct cmq_ring *ring, struct cmq_reason *reason)

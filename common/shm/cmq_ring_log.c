@@ -76,10 +76,11 @@ static void write_outcome(struct cmq_ring *ring, uint64_t seq, const struct cmq_
 
 void cmq_ring_outcome_set(struct cmq_ring *ring, uint64_t seq, const struct cmq_outcome *outcome)
 {
+    cmq_assert(ring->role == CMQ_ROLE_ENCRYPTOR && (unsigned)outcome->kind <= CMQ_OUTCOME_VOID);
+    /* Only in the window, whoever moved the gate: outside of it the slot is another record's. */
     const uint64_t gate = cmq_gate_load(ring);
-    cmq_assert(ring->role == CMQ_ROLE_ENCRYPTOR && seq >= gate && seq < gate + ring->slots);
-    cmq_assert((unsigned)outcome->kind <= CMQ_OUTCOME_VOID);
-    write_outcome(ring, seq, outcome);
+    if (seq >= gate && seq - gate < ring->slots)
+        write_outcome(ring, seq, outcome);
 }
 
 bool cmq_ring_outcome(struct cmq_ring *ring, uint64_t seq, struct cmq_outcome *ret_outcome)

@@ -1,6 +1,6 @@
 /*
  * The bytes of the shared objects are the input: a small ring is filled by good members, then the input
- * overwrites words and records, then an encryptor and a dispatcher work on whatever is there. They must
+ * overwrites words and records, then an encryptor, its log thread and readers work on whatever is there. They must
  * neither read outside their mappings (ASan) nor hang; what they make of it does not matter.
  */
 #include <string.h>
@@ -100,10 +100,22 @@ static void touch(struct cmq_span span)
     sink = sum;
 }
 
+static void write_log(void)
+{
+    struct cmq_committed record;
+    uint64_t seq = cmq_ring_stored_seq(encryptor);
+    for (; cmq_ring_committed(encryptor, seq, &record) == CMQ_OK; seq++) {
+        const struct cmq_outcome outcome = {.kind = CMQ_OUTCOME_PART, .seq = seq};
+        touch(record.payload);
+        cmq_ring_outcome_set(encryptor, seq, &outcome);
+    }
+    cmq_ring_stored(encryptor, seq, seq);
+}
+
 static void work(void)
 {
     struct cmq_lease lease;
-    struct cmq_claim claim;
+    struct cmq_outcome outcome = {.kind = CMQ_OUTCOME_PART};
     struct cmq_ring_state state;
     enum cmq_err err;
     uint64_t seq;
@@ -117,11 +129,9 @@ static void work(void)
                 err = cmq_ring_commit(encryptor, &lease, lease.payload.bytes, 1);
             sink = (uint64_t)err;
         }
-        if (cmq_ring_claim(dispatcher, &claim) == CMQ_OK) {
-            touch(claim.payload);
-            err = cmq_ring_done(dispatcher, &claim);
-            sink = (uint64_t)err;
-        }
+        write_log();
+        sink = cmq_ring_outcome(ingest, cmq_ring_durable_seq(ingest) - 1, &outcome) ? outcome.seq : 0;
+        sink = (uint64_t)cmq_ring_log_health(dispatcher) + cmq_ring_stored_seq(dispatcher);
         err = cmq_ring_publish(ingest, &part, 1, 1, &seq);
         sink = (uint64_t)err;
     }

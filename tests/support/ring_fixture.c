@@ -89,3 +89,15 @@ uint64_t ring_fixture_seal(struct cmq_ring *encryptor)
     cmq_assert(err == CMQ_OK);
     return lease.seq;
 }
+
+uint64_t ring_fixture_store(struct cmq_ring *encryptor, const char *expected)
+{
+    struct cmq_committed record;
+    uint64_t seq = cmq_ring_stored_seq(encryptor);
+    enum cmq_err err = cmq_ring_committed(encryptor, seq, &record);
+    cmq_assert(err == CMQ_OK && !record.void_record && record.seq == seq);
+    cmq_assert(record.payload.bytes == strlen(expected) &&
+               memcmp(record.payload.data, expected, record.payload.bytes) == 0);
+    cmq_ring_stored(encryptor, seq + 1, seq + 1);
+    return seq;
+}

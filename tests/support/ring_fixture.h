@@ -31,5 +31,7 @@ void ring_fixture_leave(struct ring_fixture *fixture, struct cmq_ring *ring);
 uint64_t ring_fixture_publish(struct cmq_ring *ingest, const char *text);
 /* Leases the next record, commits its bytes unchanged; returns its seq. */
 uint64_t ring_fixture_seal(struct cmq_ring *encryptor);
+/* As the log writer: the record at `stored` holds just `expected`; it is stored and durable then. Returns its seq. */
+uint64_t ring_fixture_store(struct cmq_ring *encryptor, const char *expected);
 
 #endif

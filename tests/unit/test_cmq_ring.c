@@ -59,17 +59,6 @@ static enum cmq_err try_publish(struct cmq_ring *ingest)
     return cmq_ring_publish(ingest, &part, 1, 1, &seq);
 }
 
-static uint64_t deliver(struct cmq_ring *dispatcher, const char *expected)
-{
-    struct cmq_claim claim;
-    assert_int_equal(cmq_ring_claim(dispatcher, &claim), CMQ_OK);
-    assert_false(claim.void_record);
-    assert_int_equal(claim.payload.bytes, strlen(expected));
-    assert_memory_equal(claim.payload.data, expected, claim.payload.bytes);
-    assert_int_equal(cmq_ring_done(dispatcher, &claim), CMQ_OK);
-    return claim.seq;
-}
-
 /* The raw words, as a hostile or buggy peer could write them. */
 static void *map_object(struct world *world, const char *suffix, struct cmq_segment *ret_segment)
 {
@@ -87,7 +76,7 @@ static void ring_carries_records_in_order_over_many_laps(void **state)
         (void)snprintf(text, sizeof text, "record %llu", (unsigned long long)i);
         uint64_t seq = ring_fixture_publish(world->ingest, text);
         assert_int_equal(ring_fixture_seal(world->encryptor), seq);
-        assert_int_equal(deliver(world->dispatcher, text), seq);
+        assert_int_equal(ring_fixture_store(world->encryptor, text), seq);
     }
     struct cmq_ring_state ring_state;
     cmq_ring_state(world->ingest, &ring_state);
@@ -101,10 +90,10 @@ static void ring_begins_at_the_sequence_it_was_created_with(void **state)
     assert_int_equal(ring_fixture_publish(world->ingest, "first"), 1000003);
     assert_int_equal(ring_fixture_publish(world->ingest, "second"), 1000004);
     assert_int_equal(ring_fixture_seal(world->encryptor), 1000003);
-    assert_int_equal(deliver(world->dispatcher, "first"), 1000003);
+    assert_int_equal(ring_fixture_store(world->encryptor, "first"), 1000003);
 }
 
-static void ring_that_is_full_refuses_and_takes_again_after_delivery(void **state)
+static void ring_that_is_full_refuses_and_takes_again_when_something_is_stored(void **state)
 {
     struct world *world = *state;
     for (unsigned i = 0; i < SLOTS; i++)
@@ -112,8 +101,8 @@ static void ring_that_is_full_refuses_and_takes_again_after_delivery(void **stat
     assert_int_equal(try_publish(world->ingest), CMQ_ERR_FULL);
     for (unsigned i = 0; i < SLOTS; i++)
         (void)ring_fixture_seal(world->encryptor);
-    assert_int_equal(try_publish(world->ingest), CMQ_ERR_FULL); /* committed is not delivered */
-    (void)deliver(world->dispatcher, "x");
+    assert_int_equal(try_publish(world->ingest), CMQ_ERR_FULL); /* committed is not stored */
+    (void)ring_fixture_store(world->encryptor, "x");
     assert_int_equal(try_publish(world->ingest), CMQ_OK);
     assert_int_equal(try_publish(world->ingest), CMQ_ERR_FULL);
 }
@@ -184,7 +173,7 @@ static void record_of_a_dead_encryptor_is_taken_over_and_its_late_commit_loses(v
     assert_int_equal(cmq_ring_commit(other, &thief, 3, 1), CMQ_OK);
     memcpy(slow.dst, "old", 3);
     assert_int_equal(cmq_ring_commit(world->encryptor, &slow, 3, 1), CMQ_ERR_LOST);
-    (void)deliver(world->dispatcher, "new");
+    (void)ring_fixture_store(world->encryptor, "new");
 }
 
 static void encryptor_with_a_full_arena_takes_over_through_its_reserve(void **state)
@@ -312,7 +301,7 @@ static uint64_t dead_object_pages(struct world *world, const struct cmq_member_s
     return (uint64_t)info.st_blocks * 512u / CMQ_PAGE_BYTES;
 }
 
-static void arena_of_a_dead_member_stays_while_its_records_are_undelivered(void **state)
+static void arena_of_a_dead_member_stays_while_its_records_are_not_stored(void **state)
 {
     struct world *world = *state;
     struct cmq_member_state members[8];
@@ -324,7 +313,7 @@ static void arena_of_a_dead_member_stays_while_its_records_are_undelivered(void 
     assert_int_equal(cmq_ring_members(world->ingest, members, 8), 4);
     assert_true(dead_object_pages(world, members) <
                 ARENA / CMQ_PAGE_BYTES); /* only what is live stays in memory */
-    (void)deliver(world->dispatcher, "kept");
+    (void)ring_fixture_store(world->encryptor, "kept");
     assert_int_equal(cmq_ring_tick(world->ingest, NULL), CMQ_OK);
     assert_int_equal(cmq_ring_members(world->ingest, members, 8), 3);
 }
@@ -345,22 +334,22 @@ static void memory_of_members_that_are_gone_is_given_back_by_those_who_read_it(v
 {
     struct world *world = *state;
     struct cmq_lease lease;
-    struct cmq_claim claim;
+    struct cmq_committed record;
     struct cmq_ring *other_ingest = ring_fixture_join(&world->fixture, CMQ_ROLE_INGEST);
     struct cmq_ring *other_encryptor = ring_fixture_join(&world->fixture, CMQ_ROLE_ENCRYPTOR);
     (void)ring_fixture_publish(other_ingest, "x");
     (void)ring_fixture_seal(other_encryptor); /* maps the ingest's object */
     (void)ring_fixture_publish(other_ingest, "y");
     (void)ring_fixture_seal(world->encryptor);
-    (void)deliver(world->dispatcher, "x"); /* maps the encryptors' objects */
-    (void)deliver(world->dispatcher, "y");
+    (void)ring_fixture_store(world->encryptor, "x"); /* maps the encryptors' objects, for the log thread */
+    (void)ring_fixture_store(world->encryptor, "y");
     ring_fixture_leave(&world->fixture, other_ingest);
     ring_fixture_leave(&world->fixture, other_encryptor);
     assert_true(maps_a_deleted_object());
     const uint64_t end_ns = cmq_clock_mono_ns() + 10 * CMQ_NS_PER_S;
     while (maps_a_deleted_object()) {
         assert_int_equal(cmq_ring_lease(world->encryptor, &lease), CMQ_ERR_AGAIN);
-        assert_int_equal(cmq_ring_claim(world->dispatcher, &claim), CMQ_ERR_AGAIN);
+        assert_int_equal(cmq_ring_committed(world->encryptor, 2, &record), CMQ_ERR_AGAIN);
         assert_true(cmq_clock_mono_ns() < end_ns);
     }
 }
@@ -475,7 +464,7 @@ static void tail_hint_that_lies_makes_no_hole(void **state)
         assert_int_equal(ring_fixture_publish(world->ingest, "x"), i);
         atomic_store_explicit(&a->claim.value, lies[i], memory_order_relaxed);
         assert_int_equal(ring_fixture_seal(world->encryptor), i);
-        assert_int_equal(deliver(world->dispatcher, "x"), i);
+        assert_int_equal(ring_fixture_store(world->encryptor, "x"), i);
     }
     cmq_segment_unmap(&segment);
 }
@@ -486,7 +475,7 @@ static void damaged_record_heads_become_void_and_the_pipeline_goes_on(void **sta
     struct cmq_segment segment;
     struct cmq_array_a *a = map_object(world, "a", &segment);
     struct cmq_lease lease;
-    struct cmq_claim claim;
+    struct cmq_committed record;
     static const uint64_t damages[] = {0x00000fffull, 0x3ull << 28, 0x0ffffff000000000ull >> 8,
                                        0xffull << 28};
     for (size_t i = 0; i < CMQ_COUNT_OF(damages); i++) {
@@ -498,13 +487,13 @@ static void damaged_record_heads_become_void_and_the_pipeline_goes_on(void **sta
         assert_int_equal(cmq_ring_lease(world->encryptor, &lease), CMQ_OK);
         assert_true(lease.bad);
         assert_int_equal(cmq_ring_commit_void(world->encryptor, &lease), CMQ_OK);
-        assert_int_equal(cmq_ring_claim(world->dispatcher, &claim), CMQ_OK);
-        assert_true(claim.void_record);
-        assert_int_equal(cmq_ring_done(world->dispatcher, &claim), CMQ_OK);
+        assert_int_equal(cmq_ring_committed(world->encryptor, seq, &record), CMQ_OK);
+        assert_true(record.void_record);
+        cmq_ring_stored(world->encryptor, seq + 1, seq + 1);
     }
     (void)ring_fixture_publish(world->ingest, "fine");
     (void)ring_fixture_seal(world->encryptor);
-    (void)deliver(world->dispatcher, "fine");
+    (void)ring_fixture_store(world->encryptor, "fine");
     cmq_segment_unmap(&segment);
 }
 
@@ -516,7 +505,7 @@ static void gate_that_is_moved_back_is_not_believed(void **state)
     for (unsigned i = 0; i < SLOTS; i++) {
         (void)ring_fixture_publish(world->ingest, "x");
         (void)ring_fixture_seal(world->encryptor);
-        (void)deliver(world->dispatcher, "x");
+        (void)ring_fixture_store(world->encryptor, "x");
     }
     assert_int_equal(try_publish(world->ingest), CMQ_OK);
     atomic_store_explicit(&d->stored.value, 0, memory_order_relaxed);
@@ -548,14 +537,15 @@ static void wait_ends_when_the_condition_holds_or_time_is_up(void **state)
     (void)ring_fixture_publish(world->ingest, "x");
     assert_true(cmq_ring_wait(world->encryptor, CMQ_WAIT_PLAIN, 1000, &stop));
     (void)ring_fixture_seal(world->encryptor);
-    assert_true(cmq_ring_wait(world->dispatcher, CMQ_WAIT_SEALED, 1000, &stop));
+    assert_true(cmq_ring_wait(world->encryptor, CMQ_WAIT_COMMITTED, 1000, &stop));
     assert_true(cmq_ring_wait(world->ingest, CMQ_WAIT_SPACE_INGEST, 1000, &stop));
     atomic_store_explicit(&stop, 1, memory_order_release);
-    (void)deliver(world->dispatcher, "x");
-    assert_false(cmq_ring_wait(world->dispatcher, CMQ_WAIT_SEALED, 60000, &stop));
+    (void)ring_fixture_store(world->encryptor, "x");
+    assert_false(cmq_ring_wait(world->encryptor, CMQ_WAIT_COMMITTED, 60000, &stop));
+    assert_false(cmq_ring_wait(world->dispatcher, CMQ_WAIT_STORED, 60000, &stop));
     atomic_store_explicit(&stop, 0, memory_order_release);
-    cmq_ring_wake(world->dispatcher, CMQ_WAIT_SEALED);
-    assert_false(cmq_ring_wait(world->dispatcher, CMQ_WAIT_SEALED, 60000, &stop));
+    cmq_ring_wake(world->dispatcher, CMQ_WAIT_STORED);
+    assert_false(cmq_ring_wait(world->dispatcher, CMQ_WAIT_STORED, 60000, &stop));
 }
 
 static void members_of_a_role_have_bits_of_their_own(void **state)
@@ -586,7 +576,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(ring_carries_records_in_order_over_many_laps, setup_late, teardown),
         cmocka_unit_test_setup_teardown(ring_begins_at_the_sequence_it_was_created_with, setup_late,
                                         teardown),
-        RING_TEST(ring_that_is_full_refuses_and_takes_again_after_delivery),
+        RING_TEST(ring_that_is_full_refuses_and_takes_again_when_something_is_stored),
         RING_TEST(gate_stays_at_the_oldest_undelivered_record),
         RING_TEST(record_larger_than_the_limit_is_refused),
         RING_TEST(draining_ring_takes_no_new_records),
@@ -598,7 +588,7 @@ int main(void)
         RING_TEST(record_that_is_released_is_claimed_at_once_with_its_progress),
         RING_TEST(claim_finds_at_once_what_the_wait_has_seen),
         RING_TEST(dispatcher_that_was_silent_loses_its_record_and_finds_out),
-        RING_TEST(arena_of_a_dead_member_stays_while_its_records_are_undelivered),
+        RING_TEST(arena_of_a_dead_member_stays_while_its_records_are_not_stored),
         RING_TEST(memory_of_members_that_are_gone_is_given_back_by_those_who_read_it),
         RING_TEST(observer_sees_state_and_members_and_writes_nothing),
         cmocka_unit_test(attach_says_not_yet_until_the_ring_is_complete),
