@@ -36,6 +36,7 @@ struct dsp_items {
     size_t bytes_max; /* of the whole text */
     uint32_t count_max;
     uint32_t count;
+    size_t head_bytes; /* of the text before the first item; dsp_push's */
 };
 
 /* Appends the unit's items from message `index` on, as many as go into the frame. *ret_index (always written): the message
