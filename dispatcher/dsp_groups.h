@@ -3,7 +3,7 @@
  * Ownership: groups and deliveries belong to struct dsp_groups; members are embedded in their connection and stay
  *            registered from join to leave. Borrows source and ledger.
  * Units: messages, records, milliseconds; attempt counts from 1.
- * Errors: join: CMQ_ERR_INVALID (name, topic, or another topic than the group has), CMQ_ERR_FULL; peek: CMQ_ERR_AGAIN.
+ * Errors: join: CMQ_ERR_INVALID (name or topic), CMQ_ERR_EXISTS, CMQ_ERR_NOT_FOUND, CMQ_ERR_FULL; peek: CMQ_ERR_AGAIN.
  * Callers: the delivery thread. The ledger's commits run on a thread of its own.
  *
  * Happy path:
@@ -63,10 +63,15 @@ CMQ_MUST_USE enum cmq_err dsp_groups_new(const struct dsp_groups_setup *setup,
 /* Commits what is acked, gives up all claims; no member may be left. NULL is fine. */
 void dsp_groups_free(struct dsp_groups *groups);
 
+/* topic.bytes 0: that of the group, which must exist (CMQ_ERR_NOT_FOUND). CMQ_ERR_EXISTS: it has another topic, which the
+ * reason names. */
 CMQ_MUST_USE enum cmq_err dsp_group_join(struct dsp_groups *groups, const char *name, struct cmq_span topic,
                                          const struct dsp_group_options *options,
                                          struct dsp_member *ret_member, struct cmq_reason *reason);
 void dsp_group_leave(struct dsp_groups *groups, struct dsp_member *member);
+/* Name and topic (a pattern) of a group, while it has a member. */
+struct cmq_span dsp_group_name(const struct dsp_group *group);
+struct cmq_span dsp_group_topic(const struct dsp_group *group);
 
 /* Consecutive messages of one unit, all of the same attempt. The record is held by the group until they are done. */
 struct dsp_batch {
@@ -80,8 +85,8 @@ struct dsp_batch {
  * dsp_group function between peek and take. */
 CMQ_MUST_USE enum cmq_err dsp_group_peek(struct dsp_groups *groups, struct dsp_member *member,
                                          struct dsp_batch *ret_batch);
-/* Takes the first `count` of the peeked messages into the flight. `bytes` of them were read. skipped: those among them that
- * are of no use to this member (not text, left out): done without delivery. */
+/* Takes the first `count` of the peeked messages into the flight. `bytes` of them were read. Those among them that are of no
+ * use to this member (not text, left out) are in the flight, too: unless it is auto-ack, the caller acks them at once. */
 CMQ_MUST_USE enum cmq_err dsp_group_take(struct dsp_groups *groups, struct dsp_member *member,
                                          const struct dsp_batch *batch, uint32_t count, size_t bytes);
 /* Auto-ack: all that is in flight was delivered. */

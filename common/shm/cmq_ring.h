@@ -212,6 +212,10 @@ struct cmq_member_state {
 };
 /* Fills at most `max` entries, dead ones not yet collected included; returns how many there are. */
 size_t cmq_ring_members(struct cmq_ring *ring, struct cmq_member_state *ret_members, size_t max);
+/* Names this member among all that ever joined, for state that outlives the process; 0: an observer. Any thread. */
+uint64_t cmq_ring_owner(const struct cmq_ring *ring);
+/* Whether the member of that name lives (this one does). A later member with the same id has another name. Any thread. */
+bool cmq_ring_owner_is_alive(struct cmq_ring *ring, uint64_t owner);
 
 /* Any attached process that may write (not an observer). */
 CMQ_MUST_USE enum cmq_err cmq_ring_set_draining(struct cmq_ring *ring, bool draining);

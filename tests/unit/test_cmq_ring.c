@@ -568,6 +568,22 @@ static void members_of_a_role_have_bits_of_their_own(void **state)
     cmq_segment_unmap(&segment);
 }
 
+static void owners_are_named_once_and_live_as_long_as_they_are_joined(void **state)
+{
+    struct world *world = *state;
+    uint64_t owner = cmq_ring_owner(world->dispatcher);
+    assert_true(owner != 0 && owner != cmq_ring_owner(world->ingest));
+    assert_true(cmq_ring_owner_is_alive(world->dispatcher, owner));
+    assert_true(cmq_ring_owner_is_alive(world->ingest, owner));
+    assert_false(cmq_ring_owner_is_alive(world->ingest, owner ^ 1)); /* another incarnation of the same id */
+    assert_false(cmq_ring_owner_is_alive(world->ingest, 0));
+    assert_false(cmq_ring_owner_is_alive(world->ingest, UINT64_MAX));
+    ring_fixture_leave(&world->fixture, world->dispatcher);
+    assert_false(cmq_ring_owner_is_alive(world->ingest, owner));
+    struct cmq_ring *observer = ring_fixture_join(&world->fixture, CMQ_ROLE_OBSERVER);
+    assert_int_equal(cmq_ring_owner(observer), 0);
+}
+
 int main(void)
 {
 #define RING_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -579,6 +595,7 @@ int main(void)
         RING_TEST(ring_that_is_full_refuses_and_takes_again_when_something_is_stored),
         RING_TEST(gate_stays_at_the_oldest_undelivered_record),
         RING_TEST(record_larger_than_the_limit_is_refused),
+        RING_TEST(owners_are_named_once_and_live_as_long_as_they_are_joined),
         RING_TEST(draining_ring_takes_no_new_records),
         RING_TEST(record_that_is_leased_is_not_leased_again_while_its_owner_lives),
         RING_TEST(record_of_a_dead_encryptor_is_taken_over_and_its_late_commit_loses),
