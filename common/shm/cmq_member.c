@@ -72,6 +72,34 @@ bool cmq_member_is_alive(const struct cmq_ring *ring, uint32_t id)
     return id == ring->id || (id < CMQ_MEMBERS_MAX && byte_is_locked(ring->lock_fd, id));
 }
 
+/* ---- names ---- */
+
+enum { OWNER_ID_SHIFT = 56 };
+
+/* The object's name is as random as a name needs to be; the id says which lock to look at. */
+static uint64_t owner_of(uint32_t id, uint64_t object_random)
+{
+    return (uint64_t)id << OWNER_ID_SHIFT | (object_random >> (64 - OWNER_ID_SHIFT));
+}
+
+uint64_t cmq_ring_owner(const struct cmq_ring *ring)
+{
+    return ring->id == CMQ_NOBODY ? 0 : owner_of(ring->id, ring->object_random);
+}
+
+bool cmq_ring_owner_is_alive(struct cmq_ring *ring, uint64_t owner)
+{
+    const uint32_t id = (uint32_t)(owner >> OWNER_ID_SHIFT);
+    if (owner == 0 || id >= CMQ_MEMBERS_MAX)
+        return false;
+    const struct cmq_entry *entry = &ring->ctl->entries[id];
+    /* Pairs with the release store of join: what the entry says is of this incarnation or a later one. */
+    if (atomic_load_explicit(&entry->state, memory_order_acquire) == CMQ_ENTRY_FREE)
+        return false;
+    return owner_of(id, atomic_load_explicit(&entry->object_random, memory_order_relaxed)) == owner &&
+           cmq_member_is_alive(ring, id);
+}
+
 bool cmq_member_is_silent(const struct cmq_ring *ring, uint32_t id, uint64_t now_ns)
 {
     uint64_t beat_ns = atomic_load_explicit(&ring->ctl->entries[id].beat_ns, memory_order_relaxed);
