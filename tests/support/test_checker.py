@@ -9,7 +9,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from checker import History, HistoryError, Options, check, make, parse  # noqa: E402
+from checker import Ack, History, HistoryError, Options, check, make, parse  # noqa: E402
 
 
 def good(records=10, count=3, sessions=1):
@@ -283,7 +283,7 @@ class Broken(unittest.TestCase):
     def test_old_attempt_confirmed(self):
         history = good()
         history.attempts += [(1.0, "g", 1 << 40, 1), (2.0, "g", 1 << 40, 2)]
-        history.acks.append(("g", 1 << 40, 1, 2.5, 2.6, "confirmed"))
+        history.acks.append(Ack("g", 1 << 40, 1, 2.5, 2.6, "confirmed"))
         self.breaks(10, history)
 
     def test_nonce_used_twice(self):
@@ -317,6 +317,23 @@ class Files(unittest.TestCase):
         {"type": "attempt", "group": "g", "id": [1, 0], "attempt": 1, "t": 1.2},
         {"type": "nonce", "key": "k", "nonce": ["01", "02"]},
         {"type": "bound", "name": "fds", "value": 5, "limit": 10},
+        {"type": "session", "session": 1, "event": "open", "t": 0.0, "group": "w", "kind": "group", "topic": ">",
+         "credit": 4},
+        {"type": "session", "session": 2, "event": "open", "t": 0.0, "group": "s", "kind": "sub", "topic": ">",
+         "since": "4-0"},
+        {"type": "session", "session": 3, "event": "open", "t": 0.0, "group": "late", "kind": "sub", "topic": ">",
+         "since": "latest", "from": "6-0"},
+        {"type": "deliver", "session": 1, "t": 1.2, "ids": [1, 0, 1, 1], "seqs": ["5-0", "5-1"], "attempts": [1, 1]},
+        {"type": "deliver", "session": 2, "t": 1.2, "ids": [1, 0, 1, 1], "seqs": ["5-0", "5-1"]},
+        {"type": "ack", "group": "w", "session": 1, "invoke": 1.3, "end": 1.4, "items": [[1, 0, "5-0", 1, "confirmed"]]},
+        {"type": "nack", "group": "w", "session": 1, "invoke": 1.3, "end": 1.4, "items": [[1, 1, "5-1", 1, "confirmed"]]},
+        {"type": "dead", "group": "w", "id": [1, 1], "place": "5-1", "attempts": 1, "reason": "max_deliver", "t": 1.5},
+        {"type": "gap", "session": 2, "from": "1-0", "to": "4-0", "reason": "retention", "t": 1.0},
+        {"type": "floor", "group": "w", "seq": 6, "t": 1.9},
+        {"type": "retained", "seq": 4, "t": 1.0},
+        {"type": "expired", "id": [1, 7]},
+        {"type": "publish", "producer": 1, "first": 9, "count": 1, "invoke": 1.5, "end": 1.6, "result": "fail",
+         "key": "k", "topic": "jobs", "status": 503},
         {"type": "drain", "done": True, "t": 2.0},
     ]
 
@@ -331,7 +348,7 @@ class Files(unittest.TestCase):
         result = self.run_cli(self.LINES)
         self.assertEqual(0, result.returncode, result.stderr)
         figures = json.loads(result.stdout)["figures"]
-        self.assertEqual((2, 2, 2), (figures["acknowledged"], figures["delivered"], figures["nonces"]))
+        self.assertEqual((2, 6, 2), (figures["acknowledged"], figures["delivered"], figures["nonces"]))
 
     def test_publisher_that_died_leaves_an_unknown_publish(self):
         begun = {"type": "invoke", "producer": 1, "first": 2, "count": 1, "invoke": 1.5}
@@ -348,7 +365,8 @@ class Files(unittest.TestCase):
 
     def test_unreadable_lines_end_with_2(self):
         for line in ("not json\n", {"type": "novel"}, {"type": "publish"},
-                     {**self.LINES[1], "result": "maybe"}, {**self.LINES[0], "event": "nap"}):
+                     {**self.LINES[1], "result": "maybe"}, {**self.LINES[0], "event": "nap"},
+                     {**self.LINES[0], "kind": "crowd"}, {**self.LINES[5], "result": "perhaps"}):
             self.assertEqual(2, self.run_cli([line]).returncode, line)
 
     def test_history_error_names_the_line(self):

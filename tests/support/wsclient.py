@@ -35,6 +35,8 @@ class WsClient:
     def __init__(self, host, port, path="/", timeout=5.0, receive_buffer=None, subprotocol=None):
         self._buffer = bytearray()
         self._parts = []  # of a message whose last fragment has not come
+        self.opcode = None  # TEXT or BINARY, of the message that came last
+        self.subprotocol = None  # that the server chose
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             if receive_buffer:
@@ -64,6 +66,10 @@ class WsClient:
         accept = base64.b64encode(hashlib.sha1(key + GUID).digest()).lower()
         if not head.startswith(b"HTTP/1.1 101") or accept not in head.lower():
             raise WsError(head.split(b"\r\n", 1)[0].decode("latin-1"))
+        for line in head.split(b"\r\n")[1:]:
+            name, _, value = line.partition(b":")
+            if name.strip().lower() == b"sec-websocket-protocol":
+                self.subprotocol = value.strip().decode("latin-1")
 
     def _fill(self):
         data = self._sock.recv(262144)
@@ -107,6 +113,7 @@ class WsClient:
                 raise WsClosed(struct.unpack(">H", payload[:2])[0] if len(payload) >= 2 else None)
             elif (opcode == 0) == bool(self._parts) and opcode in (0, TEXT, BINARY):
                 self._parts.append(payload)
+                self.opcode = opcode or self.opcode
                 if final:
                     parts, self._parts = self._parts, []
                     yield b"".join(parts)
@@ -136,7 +143,9 @@ class WsClient:
             head = struct.pack(">BBH", 0x80 | opcode, 0x80 | 126, length)
         else:
             head = struct.pack(">BBQ", 0x80 | opcode, 0x80 | 127, length)
-        body = bytes(byte ^ mask[i & 3] for i, byte in enumerate(payload))
+        # All at once: one integer for the payload, one for the repeated mask.
+        repeated = (mask * (length // 4 + 1))[:length]
+        body = (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(length, "big")
         self._sock.sendall(head + mask + body)
 
     def ask_close(self):

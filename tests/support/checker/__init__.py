@@ -8,8 +8,8 @@
 The file format is in history.py, the rules and their numbers in rules.py.
 """
 
-from .history import History, HistoryError
+from .history import Ack, History, HistoryError
 from .payload import make, parse
 from .rules import Finding, Options, Report, check
 
-__all__ = ["Finding", "History", "HistoryError", "Options", "Report", "check", "make", "parse"]
+__all__ = ["Ack", "Finding", "History", "HistoryError", "Options", "Report", "check", "make", "parse"]

@@ -15,6 +15,9 @@ def main():
     parser.add_argument("--killed-unread-max", type=int, default=Options.killed_unread_max,
                         help="messages that each killed session may have taken with it")
     parser.add_argument("--duplicates-max", type=int, default=Options.duplicates_max)
+    parser.add_argument("--window", type=float, default=Options.window_s, help="seconds of idempotency keys")
+    parser.add_argument("--ack-wait", type=float, default=Options.ack_wait_s)
+    parser.add_argument("--max-deliver", type=int, default=Options.max_deliver)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     try:
@@ -23,7 +26,8 @@ def main():
         print(error, file=sys.stderr)
         return 2
     report = check(history, Options(slack_s=args.slack, killed_unread_max=args.killed_unread_max,
-                                    duplicates_max=args.duplicates_max))
+                                    duplicates_max=args.duplicates_max, window_s=args.window,
+                                    ack_wait_s=args.ack_wait, max_deliver=args.max_deliver))
     if args.json:
         findings = [{"rule": f.rule, "name": f.name, "text": f.text, "count": len(f.ids)} for f in report.findings]
         print(json.dumps({"ok": report.ok, "findings": findings, "figures": report.figures}))

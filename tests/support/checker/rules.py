@@ -7,16 +7,26 @@ Callers: check() only. A new rule is a function (history, index, options, report
 
    0 liveness      everything acknowledged arrived before the drain's deadline
    1 integrity     every delivered message was published, with the same bytes
-   2 identity      a record number names one publish; a delivered number names the same message
-   3 lost          every acknowledged message was seen by every group
+   2 identity      a record number names one publish; a place names one message, in answers and deliveries alike
+   3 lost          every acknowledged message was seen by every group and subscriber; in a group with acks each was
+                   acked in the end, or is a dead letter
    4 failed        a publish that was definitely refused is not delivered
    5 order         per session first deliveries rise; a publish that began after another's end has a higher number
-   6 gaps          record numbers are contiguous, but for publishes whose outcome is unknown
-   7 dup-publish   a message has two numbers only if an earlier try had an unknown outcome
-   8 dup-deliver   a copy more than was published comes only after a disturbance: end of a dispatcher or a client
-  10 fencing       an ack of an attempt that is not the current one is stale
+   6 gaps          record numbers are contiguous, but for publishes whose outcome is unknown; what retention took from
+                   a reader was announced to it
+   7 dup-publish   a message has two numbers only if an earlier try had an unknown outcome, and no key; a key has one
+                   result within its window
+   8 dup-deliver   a copy more than was published comes only after a disturbance: end of a dispatcher or a client.
+                   With attempts: they count 1, 2, 3, ...; another one has a reason; none follows a confirmed ack
+   9 ack-floor     a group's floor never falls, is not above a message that nobody acked and not below what acks imply;
+                   no more is unacknowledged than max_ack_pending and the session's credit
+  10 fencing       an ack of an attempt that is not the current one is stale, one of the current is not
   11 nonces        (key, nonce) is unique
   12 bounds        measured figures are within their limits; duplicates are counted
+  13 dead-letter   a dead letter names its reason, comes after max_deliver attempts, once, and ends its message
+  14 scope         nothing comes to a subscriber that its pattern and its `since` do not ask for
+
+The rules 3, 5, 6, 8, 9, 10, 13, 14 of sessions that see places are in places.py, 7 with keys in keys.py.
 
 Disturbances. A client sees neither attempts nor numbers on the root endpoint. A message that was on its way when its
 dispatcher died or was stopped, or its client left, comes again: late, and perhaps twice. So lateness (5) and copies (8)
@@ -24,10 +34,11 @@ are legal if such an event lies between the message's invoke (5) or its earlier 
 A session that was killed may have taken messages with it that its socket had; see Options.killed_unread_max (3).
 """
 
-from bisect import bisect_left
 from dataclasses import dataclass, field
 
+from . import keys, places
 from .history import id_text
+from .index import Index, acknowledged_messages, answered_places, copies_published, lost_text
 
 IDS_SHOWN = 10
 
@@ -40,6 +51,11 @@ class Options:
     killed_unread_max: int = 0      # messages that each killed session may have taken with it
     duplicates_max: int = None      # messages, all in all; None: no bound
     disturbing_stages: tuple = ("dispatcher",)
+    window_s: float = 120.0         # of idempotency keys
+    ack_wait_s: float = 30.0
+    max_deliver: int = None         # None: no dead letters
+    max_ack_pending: int = None     # None: not checked. Counts a process, so only with one dispatcher
+    extra_records: int = 0          # records that nobody in the history has published
 
 
 @dataclass
@@ -76,58 +92,6 @@ class Report:
         self.findings.append(Finding(rule, name, text, sorted(ids)))
 
 
-class Index:
-    """What several rules need, computed once."""
-
-    def __init__(self, history, options):
-        self.tries = {}         # id -> index of its publish; -1: several, see `many`
-        self.many = {}          # id -> [index of publish, ...]
-        self._index_publishes(history.publishes)
-        self.seen = {}          # group -> {id: time of the first delivery}
-        self.again = {}         # group -> {id: [time of every delivery, ...]} of those delivered more than once
-        history.frames.sort(key=lambda frame: frame[1])
-        self._index_frames(history)
-        events = [t for t, stage, _ in history.crashes + history.stops if stage in options.disturbing_stages]
-        events += [t for t, _, _ in history.session_ends]
-        self._events = sorted(events)
-        self._slack = options.slack_s
-
-    def _index_publishes(self, publishes):
-        tries, many = self.tries, self.many
-        for number, entry in enumerate(publishes):
-            first = entry[0]
-            for message in range(first, first + entry[1]):
-                known = tries.setdefault(message, number)
-                if known == number:
-                    continue
-                if known >= 0:
-                    many[message] = [known]
-                    tries[message] = -1
-                many[message].append(number)
-
-    def _index_frames(self, history):
-        for session, t, ids, *_ in history.frames:
-            group = history.sessions.get(session, "default")
-            seen = self.seen.setdefault(group, {})
-            for message in ids:
-                if message not in seen:
-                    seen[message] = t
-                else:
-                    self.again.setdefault(group, {}).setdefault(message, [seen[message]]).append(t)
-
-    def tries_of(self, message):
-        """Indexes of all publishes of a message."""
-        number = self.tries.get(message)
-        if number is None:
-            return []
-        return [number] if number >= 0 else self.many[message]
-
-    def disturbed(self, begin, end):
-        """Whether a client or dispatcher went away between the two times."""
-        at = bisect_left(self._events, begin - self._slack)
-        return at < len(self._events) and self._events[at] <= end
-
-
 def rule_liveness(history, _index, _options, report):
     if history.drained is False:
         report.add(0, "liveness", "not everything acknowledged arrived before the drain's deadline")
@@ -159,11 +123,12 @@ def rule_integrity(history, index, _options, report):
         report.add(1, "integrity", f"{len(bad)} contents damaged or foreign, first: {bad[0]!r:.120}")
 
 
-def rule_identity(history, _index, _options, report):
+def rule_identity(history, index, _options, report):
     numbers, divergent = {}, set()
-    for first, _count, _invoke, _end, result, seq, _hashes in history.publishes:
-        if result == "ok" and seq is not None and numbers.setdefault(seq, first) != first:
-            divergent.update((first, numbers[seq]))
+    for number, (first, _count, _invoke, _end, result, seq, _hashes) in enumerate(history.publishes):
+        at = history.key_of(number).index
+        if result == "ok" and seq is not None and at is not None and numbers.setdefault((seq, at), first) != first:
+            divergent.update((first, numbers[seq, at]))
     delivered = {}
     for _session, _t, ids, _bad, seqs, _hashes in history.frames:
         for message, seq in zip(ids, seqs or ()):
@@ -172,43 +137,32 @@ def rule_identity(history, _index, _options, report):
                 divergent.update((message, delivered[key]))
     if divergent:
         report.add(2, "identity", f"{len(divergent)} share a record number with another", divergent)
-
-
-def classify_lost(lost, acknowledged, seen):
-    """Counts of prefix, middle and postfix: before the first, between, after the last seen of the same producer."""
-    counts = {"prefix": 0, "middle": 0, "postfix": 0}
-    ranges = {}
-    for message in acknowledged:
-        if message in seen:
-            low, high = ranges.get(message >> 40, (message, message))
-            ranges[message >> 40] = (min(low, message), max(high, message))
-    for message in lost:
-        low, high = ranges.get(message >> 40, (None, None))
-        if low is None or message > high:
-            counts["postfix"] += 1
-        elif message < low:
-            counts["prefix"] += 1
-        else:
-            counts["middle"] += 1
-    return counts
+    places = answered_places(history, index)
+    moved = {message for message, place in ((d.message, d.place) for d in history.deliveries)
+             if places.get(message, place) != place}
+    if moved:
+        report.add(2, "identity", f"{len(moved)} delivered from another place than the answer named", moved)
 
 
 def rule_lost(history, index, options, report):
-    acknowledged = set()
-    for first, count, _invoke, _end, result, *_ in history.publishes:
-        if result == "ok":
-            acknowledged.update(range(first, first + count))
+    acknowledged = acknowledged_messages(history)
     groups = set(history.sessions.values()) or {"default"}
-    kills = sum(1 for _t, _session, event in history.session_ends if event == "kill")
+    kills = sum(1 for _t, session, event in history.session_ends
+                if event == "kill" and history.kinds.get(history.sessions[session], "root") == "root")
     allowance = kills * options.killed_unread_max
+    topics = {number: key.topic for number, key in history.keys.items() if key.topic != "default"}
+    elsewhere = {message for number in topics for message in
+                 range(history.publishes[number][0], history.publishes[number][0] + history.publishes[number][1])}
+    due = acknowledged - elsewhere
     total = 0
     for group in sorted(groups):
-        lost = acknowledged - index.seen.get(group, {}).keys()
+        if history.kinds.get(group, "root") != "root":
+            continue
+        lost = due - index.seen.get(group, {}).keys()
         total += len(lost)
         if len(lost) > allowance:
-            split = classify_lost(lost, acknowledged, index.seen.get(group, {}))
-            text = ", ".join(f"{count} {name}" for name, count in split.items() if count)
-            report.add(3, "lost", f"{len(lost)} acknowledged, never seen by group {group} ({text}; "
+            report.add(3, "lost", f"{len(lost)} acknowledged, never seen by group {group} "
+                                  f"({lost_text(lost, due, index.seen.get(group, {}))}; "
                                   f"{allowance} may have died with killed sessions)", lost)
     report.figures["acknowledged"] = len(acknowledged)
     report.figures["lost"] = total
@@ -233,7 +187,7 @@ def order_keys(history, index):
     """publish index -> record number, of those publishes whose messages can only be in that record."""
     keys = [None] * len(history.publishes)
     for number, (first, _count, _invoke, _end, result, seq, _hashes) in enumerate(history.publishes):
-        if result == "ok" and seq is not None and index.tries.get(first) == number:
+        if result == "ok" and seq is not None and index.tries.get(first) == number and not history.key_of(number).duplicate:
             keys[number] = seq
     return keys
 
@@ -243,7 +197,10 @@ def rule_order_sessions(history, index, _options, report):
     high = {}
     excused = 0
     for session, t, ids, *_ in history.frames:
-        seen = index.seen[history.sessions.get(session, "default")]
+        group = history.sessions.get(session, "default")
+        if history.kinds.get(group, "root") != "root":
+            continue
+        seen = index.seen[group]
         top = high.get(session, (-1, -1))
         for message in ids:
             number = index.tries.get(message, -1)
@@ -263,10 +220,13 @@ def rule_order_sessions(history, index, _options, report):
         report.add(5, "order", f"{len(late)} delivered first after a later message of the same session", late)
 
 
-def rule_order_publishes(history, _index, _options, report):
-    """Sweep by invoke time with the highest number that had been given by then: O(n log n)."""
-    done = [(invoke, end, seq, first) for first, _count, invoke, end, result, seq, _hashes in history.publishes
-            if result == "ok" and seq is not None]
+def rule_order_publishes(history, index, _options, report):
+    """Sweep by invoke time with the highest number that had been given by then: O(n log n). A retry may be answered with
+    the number of the try before it."""
+    done = [(invoke, end, seq, first)
+            for number, (first, _count, invoke, end, result, seq, _hashes) in enumerate(history.publishes)
+            if result == "ok" and seq is not None and not history.key_of(number).duplicate
+            and (index.tries.get(first) == number or history.key_of(number).key is None)]
     by_invoke = sorted(done)
     by_end = sorted(done, key=lambda entry: entry[1])
     wrong, high, at = set(), -1, 0
@@ -280,13 +240,15 @@ def rule_order_publishes(history, _index, _options, report):
         report.add(5, "order", f"{len(wrong)} publishes have a lower record number than one that had ended before", wrong)
 
 
-def rule_gaps(history, _index, _options, report):
+def rule_gaps(history, _index, options, report):
     numbers = {entry[5] for entry in history.publishes if entry[4] == "ok" and entry[5] is not None}
     unknown = sum(1 for entry in history.publishes if entry[4] == "info")
+    # A repeat and a conflict have taken a number before they were found to be that; a dead letter is a record, too.
+    other = sum(1 for key in history.keys.values() if key.duplicate or key.status == 409) + len(history.dead)
     missing = max(numbers) - min(numbers) + 1 - len(numbers) if numbers else 0
     report.figures["records"] = len(numbers)
     report.figures["unknown_publishes"] = unknown
-    if missing > unknown:
+    if missing > unknown + other + options.extra_records:
         report.add(6, "gaps", f"{missing} record numbers are missing, {unknown} publishes have an unknown outcome")
 
 
@@ -294,6 +256,8 @@ def rule_dup_publish(history, index, _options, report):
     publishes, wrong = history.publishes, set()
     for message, numbers in index.many.items():
         numbers = sorted(numbers, key=lambda number: publishes[number][2])
+        if any(history.key_of(number).key for number in numbers):
+            continue
         acknowledged = [number for number in numbers if publishes[number][4] == "ok"]
         # A try after a success, or two successes without an unknown outcome before the second.
         if len(acknowledged) > 1:
@@ -305,11 +269,10 @@ def rule_dup_publish(history, index, _options, report):
 
 
 def rule_dup_deliver(history, index, options, report):
-    publishes, wrong, duplicates, retried = history.publishes, set(), 0, 0
+    wrong, duplicates, retried = set(), 0, 0
     for again in index.again.values():
         for message, times in again.items():
-            copies = sum(1 for number in index.tries_of(message) if publishes[number][4] != "fail")
-            extra = len(times) - max(1, copies)
+            extra = len(times) - max(1, copies_published(history, index, message))
             duplicates += len(times) - 1
             retried += len(times) - 1 - max(0, extra)
             excused = sum(1 for a, b in zip(times, times[1:]) if index.disturbed(a, b)) if extra > 0 else 0
@@ -321,19 +284,6 @@ def rule_dup_deliver(history, index, options, report):
         report.add(8, "dup-deliver", f"{len(wrong)} delivered again without a disturbance", wrong)
     if options.duplicates_max is not None and duplicates > options.duplicates_max:
         report.add(12, "bounds", f"{duplicates} duplicates, at most {options.duplicates_max} are allowed")
-
-
-def rule_fencing(history, _index, _options, report):
-    attempts, wrong = {}, set()
-    for t, group, message, attempt in history.attempts:
-        attempts.setdefault((group, message), []).append((t, attempt))
-    for group, message, attempt, invoke, _end, result in history.acks:
-        # Times at clients are later than the broker's: only an attempt seen before the ack began counts.
-        known = [number for t, number in attempts.get((group, message), []) if t < invoke]
-        if result == "confirmed" and known and attempt < max(known):
-            wrong.add(message)
-    if wrong:
-        report.add(10, "fencing", f"{len(wrong)} acks of an old attempt were confirmed", wrong)
 
 
 def rule_nonces(history, _index, _options, report):
@@ -356,7 +306,7 @@ def rule_bounds(history, _index, _options, report):
 
 
 RULES = (rule_liveness, rule_integrity, rule_identity, rule_lost, rule_failed, rule_order_sessions,
-         rule_order_publishes, rule_gaps, rule_dup_publish, rule_dup_deliver, rule_fencing, rule_nonces, rule_bounds)
+         rule_order_publishes, rule_gaps, rule_dup_publish, rule_dup_deliver, rule_nonces, rule_bounds)
 
 
 def check(history, options=None):
@@ -364,8 +314,9 @@ def check(history, options=None):
     options = options or Options()
     report = Report()
     index = Index(history, options)
+    index.views = places.views(history)
     report.figures["delivered"] = sum(len(frame[2]) for frame in history.frames)
     report.figures["disturbances"] = len(index._events)
-    for rule in RULES:
+    for rule in RULES + keys.RULES + places.RULES:
         rule(history, index, options, report)
     return report
