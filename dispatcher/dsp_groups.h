@@ -3,7 +3,8 @@
  * Ownership: groups and deliveries belong to struct dsp_groups; members are embedded in their connection and stay
  *            registered from join to leave. Borrows source and ledger.
  * Units: messages, records, milliseconds; attempt counts from 1.
- * Errors: join: CMQ_ERR_INVALID (name or topic), CMQ_ERR_EXISTS, CMQ_ERR_NOT_FOUND, CMQ_ERR_FULL; peek: CMQ_ERR_AGAIN.
+ * Errors: join: CMQ_ERR_INVALID (name or topic), CMQ_ERR_EXISTS (the group has another topic), CMQ_ERR_NOT_FOUND (no topic
+ *         given, and no such group), CMQ_ERR_FULL; peek: CMQ_ERR_AGAIN; what is not of advice RETRY ends the process.
  * Callers: the delivery thread. The ledger's commits run on a thread of its own.
  *
  * Happy path:
@@ -25,23 +26,25 @@
 
 struct dsp_groups;
 struct dsp_group;
-struct dsp_flight; /* messages on their way to a member */
+struct dsp_range; /* messages of one unit, in one state */
 
 struct dsp_group_options {
     uint64_t start_seq;       /* for a group that is new */
     uint64_t ack_wait_ms;     /* auto-ack: not used */
-    uint32_t max_deliver;     /* 0: no limit */
-    uint32_t max_ack_pending; /* of all members of the group in this process together; > 0 */
+    uint32_t max_deliver;     /* 0: no limit. The latest join says it for the group in this process */
+    uint32_t max_ack_pending; /* of all members of the group in this process together; > 0; as max_deliver */
     bool auto_ack;
 };
 
 struct dsp_member {
     struct dsp_group *group; /* NULL: not a member */
     struct dsp_member *next, *prev;
-    struct dsp_flight *flight;
-    uint32_t flight_count; /* messages */
-    uint32_t credit;       /* most messages in flight; auto-ack: UINT32_MAX */
-    bool waiting;          /* peek said AGAIN: the hook will be called */
+    struct dsp_member *waiting_next, *waiting_prev;
+    struct dsp_range *flight, *flight_last; /* by the time they were taken */
+    uint32_t flight_count;                  /* messages */
+    uint32_t credit; /* dsp_group_set_credit; most messages in flight; auto-ack: UINT32_MAX */
+    uint64_t ack_wait_ns;
+    bool waiting; /* peek said AGAIN: the hook will be called */
 };
 
 struct dsp_groups_setup {
@@ -52,7 +55,14 @@ struct dsp_groups_setup {
     void (*on_ready)(void *context, struct dsp_member *member);
     /* All acks with a ticket up to this one are durable. Called in the ledger's thread: only wake the delivery thread. */
     void (*on_durable)(void *context);
-    /* Publishes a dead letter; *ret_seq is its record. CMQ_ERR_FULL: try again later. */
+    /* Acks cannot be kept any more, and not for lack of space: the process must end. In the ledger's thread. */
+    void (*on_failed)(void *context, enum cmq_err err);
+    /* Messages of records [from, to) may be missing for this member: retention took them, or they are damaged. The hook must
+     * not call dsp_group functions. NULL: nobody wants to know. */
+    void (*on_gap)(void *context, struct dsp_member *member, uint64_t from, uint64_t to, bool damaged);
+    /* Publishes a dead letter as the only message of a record in `topic` ($dead....); *ret_seq is its record. The message may
+     * have an id, which must not be looked up: the batch says nothing of ids. An error of advice RETRY: again later; another
+     * one gives the letter up. */
     enum cmq_err (*publish_dead)(void *context, struct cmq_span topic, struct cmq_span message,
                                  uint64_t *ret_seq);
     void *context;
@@ -68,27 +78,33 @@ void dsp_groups_free(struct dsp_groups *groups);
 CMQ_MUST_USE enum cmq_err dsp_group_join(struct dsp_groups *groups, const char *name, struct cmq_span topic,
                                          const struct dsp_group_options *options,
                                          struct dsp_member *ret_member, struct cmq_reason *reason);
+/* What is in its flight comes back. A zeroed member, or one that left, is fine. */
 void dsp_group_leave(struct dsp_groups *groups, struct dsp_member *member);
 /* Name and topic (a pattern) of a group, while it has a member. */
 struct cmq_span dsp_group_name(const struct dsp_group *group);
 struct cmq_span dsp_group_topic(const struct dsp_group *group);
 
-/* Consecutive messages of one unit, all of the same attempt. The record is held by the group until they are done. */
+/* Consecutive messages of one unit, all of the same attempt. The record is held by the group until the next call for this
+ * group; who needs it longer holds it (dsp_source_hold). */
 struct dsp_batch {
     struct dsp_record *record;
     const struct dsp_unit *unit;
     uint32_t first, count; /* indexes in the record */
     uint32_t attempt;
     struct cmq_span messages; /* from message `first` on; behind the count there may be more bytes */
+    size_t offset;            /* where they begin in the unit's messages */
 };
 /* What the member may have next. Nothing is taken. CMQ_ERR_AGAIN: nothing now, or no credit. Nobody may call another
  * dsp_group function between peek and take. */
 CMQ_MUST_USE enum cmq_err dsp_group_peek(struct dsp_groups *groups, struct dsp_member *member,
                                          struct dsp_batch *ret_batch);
-/* Takes the first `count` of the peeked messages into the flight. `bytes` of them were read. Those among them that are of no
- * use to this member (not text, left out) are in the flight, too: unless it is auto-ack, the caller acks them at once. */
+/* Takes the first `count` (> 0) of the peeked messages into the flight; `bytes` of them were read. Those among them that are
+ * of no use to this member (left out, not readable) are in the flight, too: unless it is auto-ack, the caller says
+ * dsp_group_skip at once. */
 CMQ_MUST_USE enum cmq_err dsp_group_take(struct dsp_groups *groups, struct dsp_member *member,
                                          const struct dsp_batch *batch, uint32_t count, size_t bytes);
+/* Done without delivery; not counted as an ack. */
+void dsp_group_skip(struct dsp_groups *groups, struct dsp_member *member, struct cmq_id id);
 /* Auto-ack: all that is in flight was delivered. */
 void dsp_group_delivered(struct dsp_groups *groups, struct dsp_member *member);
 
@@ -101,6 +117,8 @@ uint32_t dsp_group_ack_upto(struct dsp_groups *groups, struct dsp_member *member
 /* Comes again after delay_ms, to any member. */
 enum dsp_ack dsp_group_nack(struct dsp_groups *groups, struct dsp_member *member, struct cmq_id id,
                             uint32_t attempt, uint64_t delay_ms);
+/* Most messages in flight from now on; 0 pauses. */
+void dsp_group_set_credit(struct dsp_groups *groups, struct dsp_member *member, uint32_t credit);
 /* Ticket of the acks so far; they are durable when dsp_groups_durable() has reached it. */
 uint64_t dsp_groups_ticket(const struct dsp_groups *groups);
 uint64_t dsp_groups_durable(const struct dsp_groups *groups);
@@ -109,6 +127,8 @@ uint64_t dsp_groups_durable(const struct dsp_groups *groups);
 void dsp_groups_poke(struct dsp_groups *groups);
 /* Ack waits, delays, dead letters. Returns when to be called next (CLOCK_MONOTONIC ns, UINT64_MAX: never). */
 uint64_t dsp_groups_tick(struct dsp_groups *groups, uint64_t now_ns);
+/* When tick is due as things are now; a take or a nack may have made it sooner than the last tick said. */
+uint64_t dsp_groups_due(const struct dsp_groups *groups);
 /* No more claims; what is not in flight is given up now, the rest as flights end. */
 void dsp_groups_drain(struct dsp_groups *groups);
 
