@@ -1,0 +1,116 @@
+/*
+ * cmq_journal_format: the bytes of segments, and walking over them. Shared by readers and the writer.
+ * Ownership: lists and walks are the caller's memory, init/fini.
+ * Units: bytes, records.
+ * Errors: CMQ_ERR_NOMEM, CMQ_ERR_SYSTEM, CMQ_ERR_PERMISSION, CMQ_ERR_VERSION.
+ * Callers: common/journal, encryptor/log, their tests.
+ */
+#ifndef CMQ_JOURNAL_FORMAT_H
+#define CMQ_JOURNAL_FORMAT_H
+
+#include <assert.h>
+
+#include "common/journal/cmq_journal.h"
+
+#define CMQ_JOURNAL_RECORD_MAGIC  0x4c514d43u           /* "CMQL" */
+#define CMQ_JOURNAL_SEGMENT_MAGIC 0x474f4c2d514d4301ull /* 1, "CMQ-LOG" */
+#define CMQ_JOURNAL_PATH_BYTES    512u
+
+/* First bytes of a segment; the rest of its head page is zero. Told twice: readers believe name and record heads, and
+ * look here for the version only. */
+struct cmq_journal_segment {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t head_crc; /* of what follows */
+    uint64_t first_seq;
+    uint64_t created_at_ms;
+    uint64_t segment_bytes;
+    uint64_t pad[3];
+};
+
+static_assert(sizeof(struct cmq_journal_record) == 64, "record head");
+static_assert(sizeof(struct cmq_journal_segment) == 64, "segment head");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the files are little-endian");
+
+uint32_t cmq_journal_crc(uint32_t crc, const void *data, size_t bytes);
+/* Fills magic and head_crc. */
+void cmq_journal_record_finish(struct cmq_journal_record *record);
+void cmq_journal_segment_finish(struct cmq_journal_segment *segment);
+/* A head of this segment, complete and of a sane size. */
+bool cmq_journal_record_valid(const struct cmq_journal_record *record, uint64_t segment, uint64_t room_bytes);
+
+/* "DIRECTORY/%016llx.log" or ".idx". CMQ_ERR_INVALID: too long. */
+CMQ_MUST_USE enum cmq_err cmq_journal_path(char ret_path[CMQ_JOURNAL_PATH_BYTES], const char *directory,
+                                           uint64_t first_seq, const char *suffix);
+bool cmq_journal_name_parse(const char *name, const char *suffix, uint64_t *ret_first_seq);
+
+/* First seqs of all segments of a directory, rising. */
+struct cmq_journal_list {
+    uint64_t *first;
+    size_t count, capacity;
+};
+/* CMQ_ERR_NOT_FOUND: no such directory. */
+CMQ_MUST_USE enum cmq_err cmq_journal_list_read(const char *directory, const struct cmq_file_ops *ops,
+                                                struct cmq_journal_list *list);
+void cmq_journal_list_fini(struct cmq_journal_list *list);
+
+/* Walks the record heads of one segment, whatever the payloads hold. */
+struct cmq_journal_walk {
+    const struct cmq_file_ops *ops;
+    int fd;
+    uint64_t segment, file_bytes;
+    uint64_t offset;  /* where the next head is looked for */
+    uint64_t seq_min; /* a head with a lower seq is old */
+    uint8_t *window;  /* a private copy of some bytes */
+    size_t window_bytes, window_capacity;
+    uint64_t window_offset;
+};
+CMQ_MUST_USE enum cmq_err cmq_journal_walk_init(struct cmq_journal_walk *walk, const struct cmq_file_ops *ops,
+                                                int fd, uint64_t segment, uint64_t offset, uint64_t seq_min);
+void cmq_journal_walk_fini(struct cmq_journal_walk *walk);
+/* The next valid head at or behind walk->offset, at *ret_offset; the walk goes on behind that record. CMQ_ERR_NOT_FOUND:
+ * none up to offset_end (or the end of the file). */
+CMQ_MUST_USE enum cmq_err cmq_journal_walk_next(struct cmq_journal_walk *walk, uint64_t offset_end,
+                                                struct cmq_journal_record *ret_record, uint64_t *ret_offset);
+/* Reads exactly so many bytes. CMQ_ERR_NOT_FOUND: the file ends before. */
+CMQ_MUST_USE enum cmq_err cmq_journal_pread(const struct cmq_file_ops *ops, int fd, void *data, size_t bytes,
+                                            uint64_t offset);
+/* Whether a record's payload is what its head says. */
+CMQ_MUST_USE enum cmq_err cmq_journal_payload_check(const struct cmq_file_ops *ops, int fd,
+                                                    const struct cmq_journal_record *record, uint64_t offset,
+                                                    bool *ret_good);
+
+/* Where a segment's records end. */
+struct cmq_journal_tail {
+    uint64_t next_seq; /* behind the last record whose bytes are whole; first_seq if there is none */
+    uint64_t offset;   /* behind that record */
+    uint64_t damaged;  /* seqs below next_seq that have no readable head */
+    uint64_t *cut;     /* offsets of heads behind it, whose payloads are torn; the caller frees it */
+    size_t cut_count;
+};
+/* Reads the heads of the whole segment, and payloads from the end until one is whole. */
+CMQ_MUST_USE enum cmq_err cmq_journal_find_tail(const struct cmq_file_ops *ops, int fd, uint64_t segment,
+                                                struct cmq_journal_tail *ret_tail);
+
+/* CMQ_ERR_VERSION: a whole segment head of a version that this build does not know. */
+CMQ_MUST_USE enum cmq_err cmq_journal_version_check(const struct cmq_file_ops *ops, int fd, const char *path,
+                                                    uint64_t *ret_created_at_ms, struct cmq_reason *reason);
+
+/* The error that errno stands for. */
+enum cmq_err cmq_journal_errno(int error);
+
+/* ---- index files: "%016llx.idx": magic, crc, count, then pairs ---- */
+
+struct cmq_journal_mark {
+    uint64_t seq, offset;
+};
+struct cmq_journal_index {
+    uint64_t magic; /* CMQ_JOURNAL_INDEX_MAGIC */
+    uint64_t segment;
+    uint32_t count;
+    uint32_t crc; /* of the marks */
+};
+#define CMQ_JOURNAL_INDEX_MAGIC 0x5844492d514d4301ull /* 1, "CMQ-IDX" */
+#define CMQ_JOURNAL_MARK_BYTES  65536u                /* a mark every so many bytes */
+
+#endif
