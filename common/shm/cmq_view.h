@@ -61,7 +61,8 @@ struct cmq_ring {
     uint64_t arena_bytes;    /* all of it */
     uint64_t reserve_offset; /* encryptor: arena_bytes - reserve; else arena_bytes */
 
-    _Atomic uint64_t gate_seen; /* highest gate seen: a peer cannot move it back (acquire, release; any thread) */
+    _Atomic uint64_t
+        gate_seen; /* highest gate seen: a peer cannot move it back (acquire, release; any thread) */
 
     /* ingest: the arena under its mutex */
     pthread_mutex_t arena_lock;
