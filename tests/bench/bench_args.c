@@ -8,7 +8,13 @@
 #include "common/base/cmq_base.h"
 #include "tests/bench/bench_verify.h"
 
-enum { MESSAGES_MAX = 1000000000, SIZE_MAX_MESSAGES = 10000000, SECONDS_MAX = 86400, REPEAT_MAX = 1000 };
+enum {
+    MESSAGES_MAX = 1000000000,
+    SIZE_MAX_MESSAGES = 10000000,
+    SECONDS_MAX = 86400,
+    REPEAT_MAX = 1000,
+    SUBSCRIBERS_MAX = 10000
+};
 
 static const char *const mode_names[] = {
     [BENCH_REFERENCE] = "reference",
@@ -16,6 +22,12 @@ static const char *const mode_names[] = {
     [BENCH_BATCH] = "batch",
     [BENCH_SINGLE] = "single",
     [BENCH_LATENCY] = "latency",
+    [BENCH_DURABLE] = "durable",
+    [BENCH_DURABLE_SINGLE] = "durable-single",
+    [BENCH_REPLAY] = "replay",
+    [BENCH_FANOUT] = "fanout",
+    [BENCH_GROUP] = "group",
+    [BENCH_SLOW] = "slow",
     [BENCH_IDLE] = "idle",
     [BENCH_ALL] = "all",
 };
@@ -37,8 +49,16 @@ static const char help_text[] =
     "  batch       5,000,000 messages, POSTs of 100, 4 connections\n"
     "  single      500,000 messages, a POST each, 16 connections\n"
     "  latency     single messages at a given rate on 1 connection: POST sent to frame received\n"
+    "  durable     5,000,000 messages, POSTs of 20,000, 4 connections, each 200 a durable one\n"
+    "  durable-single\n"
+    "              200,000 messages, a POST each, 64 connections, each 200 a durable one\n"
+    "  replay      10,000,000 messages are published; then a v1 subscriber catches up, JSON and MessagePack\n"
+    "  fanout      1, 10, 100 and 1,000 v1 subscribers of one topic, POSTs of 100\n"
+    "  group       1,000,000 messages, POSTs of 100, to 8 members of a group; acks by \"upto\", confirmed\n"
+    "  slow        10,000,000 messages to 2 fast subscribers, alone and beside one that reads nothing,\n"
+    "              which then catches up; memory of the dispatcher (--config or --pid)\n"
     "  idle        CPU and memory of the stages while nothing happens (needs --config)\n"
-    "  all         all of these; prints the tables of the README\n"
+    "  all         these, replay, fanout and group smaller; prints the tables of the README\n"
     "\n"
     "options\n"
     "  --config FILE      the broker's configuration: ports, and the ring for figures per stage\n"
@@ -47,10 +67,15 @@ static const char help_text[] =
     "                     WebSocket side (127.0.0.1:8080, or from the configuration)\n"
     "  --connections N    publisher connections\n"
     "  --messages N       messages in all\n"
-    "  --size N           messages a POST (sustained, batch)\n"
-    "  --rate N           messages a second (latency, 1000)\n"
+    "  --size N           messages a POST (all but reference, single, durable-single, latency)\n"
+    "  --rate N           POSTs a second (latency: 1000; fanout: as fast as possible)\n"
+    "  --ack LEVEL        ask for accepted or durable, and insist on it\n"
+    "  --subscribers N    fanout: only this many; group: members; slow: fast ones\n"
+    "  --credit N         group: most unacknowledged messages a member (8192)\n"
+    "  --msgpack          fanout, group, slow: MessagePack instead of JSON\n"
+    "  --pid N            slow: the dispatcher's process\n"
     "  --seconds N        how long (latency, idle: 10)\n"
-    "  --repeat N         measure N times, show the median (not latency, idle)\n"
+    "  --repeat N         measure N times, show the median (loads of the root endpoint, not latency)\n"
     "  --timeout S        longest time of one measurement (120)\n"
     "  --json FILE        results as JSON; - is standard output, the text then goes to standard error\n"
     "  --csv FILE         a row a message as the original script, and FILE's stem with _summary.csv\n"
@@ -80,6 +105,11 @@ enum {
     OPT_JSON,
     OPT_CSV,
     OPT_COMMIT,
+    OPT_ACK,
+    OPT_SUBSCRIBERS,
+    OPT_CREDIT,
+    OPT_MSGPACK,
+    OPT_PID,
     OPT_HELP
 };
 
@@ -99,6 +129,11 @@ static const struct option options[] = {
     {"json", required_argument, NULL, OPT_JSON},
     {"csv", required_argument, NULL, OPT_CSV},
     {"commit", required_argument, NULL, OPT_COMMIT},
+    {"ack", required_argument, NULL, OPT_ACK},
+    {"subscribers", required_argument, NULL, OPT_SUBSCRIBERS},
+    {"credit", required_argument, NULL, OPT_CREDIT},
+    {"msgpack", no_argument, NULL, OPT_MSGPACK},
+    {"pid", required_argument, NULL, OPT_PID},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -143,6 +178,15 @@ static enum cmq_err take_number(struct bench_args *args, int option, struct cmq_
     case OPT_REPEAT:
         err = parse_number(option, REPEAT_MAX, &args->repeat, reason);
         break;
+    case OPT_SUBSCRIBERS:
+        err = parse_number(option, SUBSCRIBERS_MAX, &args->subscribers, reason);
+        break;
+    case OPT_CREDIT:
+        err = parse_number(option, 1000000, &args->credit, reason);
+        break;
+    case OPT_PID:
+        err = parse_number(option, INT32_MAX, &args->pid, reason);
+        break;
     case OPT_TIMEOUT:
         err = parse_number(option, SECONDS_MAX, &args->timeout_s, reason);
         break;
@@ -172,6 +216,12 @@ static bool take_text(struct bench_args *args, int option)
     case OPT_COMMIT:
         args->commit = optarg;
         return true;
+    case OPT_ACK:
+        args->ack = optarg;
+        return true;
+    case OPT_MSGPACK:
+        args->msgpack = true;
+        return true;
     case OPT_HELP:
         args->help = true;
         return true;
@@ -189,29 +239,41 @@ static enum cmq_err take_mode(struct bench_args *args, const char *name, struct 
     return cmq_reason_set(reason, CMQ_ERR_INVALID, "unknown mode \"%.40s\"", name);
 }
 
+static unsigned bit(enum bench_mode mode)
+{
+    return 1u << mode;
+}
+
 /* Options that a mode does not know are refused, so that nobody believes that they did something. */
 static enum cmq_err check_fit(const struct bench_args *args, struct cmq_reason *reason)
 {
-    enum bench_mode m = args->mode;
-    bool timed = m == BENCH_LATENCY || m == BENCH_IDLE;
-    bool fixed = m == BENCH_REFERENCE || m == BENCH_IDLE || m == BENCH_ALL;
-    const char *stray = NULL;
-    if (args->rate != 0 && m != BENCH_LATENCY)
-        stray = "rate";
-    else if (args->seconds != 0 && !timed && m != BENCH_ALL)
-        stray = "seconds";
-    else if (args->size != 0 && m != BENCH_SUSTAINED && m != BENCH_BATCH)
-        stray = "size";
-    else if (args->messages != 0 && (fixed || timed))
-        stray = "messages";
-    else if (args->connections != 0 && fixed)
-        stray = "connections";
-    else if (args->repeat != 0 && (timed || m == BENCH_ALL))
-        stray = "repeat";
-    else if (args->csv != NULL && (m == BENCH_IDLE || m == BENCH_ALL))
-        stray = "csv";
-    if (stray != NULL)
-        return cmq_reason_set(reason, CMQ_ERR_INVALID, "--%s has no meaning for %s", stray, mode_names[m]);
+    const unsigned free_modes = bit(BENCH_SUSTAINED) | bit(BENCH_BATCH) | bit(BENCH_SINGLE) |
+                                bit(BENCH_DURABLE) | bit(BENCH_DURABLE_SINGLE);
+    const unsigned topic_modes = bit(BENCH_REPLAY) | bit(BENCH_FANOUT) | bit(BENCH_GROUP) | bit(BENCH_SLOW);
+    const struct {
+        const char *name;
+        bool given;
+        unsigned modes;
+    } fits[] = {
+        {"rate", args->rate != 0, bit(BENCH_LATENCY) | bit(BENCH_FANOUT)},
+        {"seconds", args->seconds != 0, bit(BENCH_LATENCY) | bit(BENCH_IDLE) | bit(BENCH_ALL)},
+        {"size", args->size != 0, bit(BENCH_SUSTAINED) | bit(BENCH_BATCH) | bit(BENCH_DURABLE) | topic_modes},
+        {"messages", args->messages != 0, free_modes | topic_modes},
+        {"connections", args->connections != 0, free_modes | topic_modes | bit(BENCH_LATENCY)},
+        {"repeat", args->repeat != 0, free_modes | bit(BENCH_REFERENCE)},
+        {"csv", args->csv != NULL, free_modes | topic_modes | bit(BENCH_REFERENCE) | bit(BENCH_LATENCY)},
+        {"subscribers", args->subscribers != 0, bit(BENCH_FANOUT) | bit(BENCH_GROUP) | bit(BENCH_SLOW)},
+        {"credit", args->credit != 0, bit(BENCH_GROUP)},
+        {"msgpack", args->msgpack, bit(BENCH_FANOUT) | bit(BENCH_GROUP) | bit(BENCH_SLOW)},
+        {"pid", args->pid != 0, bit(BENCH_SLOW)},
+        {"ack", args->ack != NULL, ~(bit(BENCH_IDLE) | bit(BENCH_DURABLE) | bit(BENCH_DURABLE_SINGLE))},
+    };
+    for (size_t i = 0; i < CMQ_COUNT_OF(fits); i++)
+        if (fits[i].given && (fits[i].modes & bit(args->mode)) == 0)
+            return cmq_reason_set(reason, CMQ_ERR_INVALID, "--%s has no meaning for %s", fits[i].name,
+                                  mode_names[args->mode]);
+    if (args->ack != NULL && strcmp(args->ack, "accepted") != 0 && strcmp(args->ack, "durable") != 0)
+        return cmq_reason_set(reason, CMQ_ERR_INVALID, "--ack must be accepted or durable");
     return CMQ_OK;
 }
 

@@ -20,6 +20,12 @@ enum bench_mode {
     BENCH_BATCH,
     BENCH_SINGLE,
     BENCH_LATENCY,
+    BENCH_DURABLE,
+    BENCH_DURABLE_SINGLE,
+    BENCH_REPLAY,
+    BENCH_FANOUT,
+    BENCH_GROUP,
+    BENCH_SLOW,
     BENCH_IDLE,
     BENCH_ALL
 };
@@ -31,8 +37,9 @@ struct bench_args {
     const char *host, *ws_host;
     unsigned port, ws_port;
     const char *config;
-    const char *json, *csv, *commit;
-    uint64_t connections, messages, size, rate, seconds, repeat;
+    const char *json, *csv, *commit, *ack;
+    uint64_t connections, messages, size, rate, seconds, repeat, subscribers, credit, pid;
+    bool msgpack;
     uint64_t timeout_s; /* never 0 */
 };
 

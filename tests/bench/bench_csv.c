@@ -57,7 +57,7 @@ static void write_summary(FILE *out, const struct bench_result *result, const st
     fprintf(out, "Total time,%.6f seconds\r\n", total_s);
     fprintf(out, "Average latency,%.9f seconds\r\n", totals->accepted > 0 ? totals->latency_s / accepted : 0);
     /* No rate when the check failed. */
-    if (!result->failed)
+    if (!result->verdict.failed)
         fprintf(out, "Throughput,%.2f messages/second\r\n", total_s > 0 ? accepted / total_s : 0);
     fprintf(out, "Batches sent,%" PRIu64 "\r\n", result->verify->batch_count);
 }

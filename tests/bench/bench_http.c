@@ -1,9 +1,11 @@
 #include "tests/bench/bench_http.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "tests/bench/bench_push.h"
 #include "tests/bench/bench_text.h"
 
 /* Room in front of the body for the request's head, which is written last, when the length is known. */
@@ -38,27 +40,56 @@ void bench_request_build(struct bench_request *request, const struct bench_reque
         bench_text_init(&text, "{\"content\": \"message_", "\"}", first);
         at = bench_text_store(&text, at);
     } else {
-        at = put(at, "{\"messages\": [");
-        bench_text_init(&text, "{\"content\": \"message_", "\"}, ", first);
+        at = put(at, form->topic != NULL ? "[" : "{\"messages\": [");
+        if (form->topic != NULL)
+            bench_text_init(&text, "\"message_", "\", ", first);
+        else
+            bench_text_init(&text, "{\"content\": \"message_", "\"}, ", first);
         for (uint32_t i = 0; i < count; i++) {
             at = bench_text_store(&text, at);
             bench_text_next(&text);
         }
         if (count > 0)
             at -= 2; /* no comma behind the last one */
-        at = put(at, "]}");
+        at = put(at, form->topic != NULL ? "]" : "]}");
     }
     request->body_bytes = (size_t)(at - body);
 
     char head[HEAD_ROOM];
+    const char *topic = form->topic, *ack = form->ack;
     int head_bytes = snprintf(head, sizeof head,
-                              "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"
-                              "Content-Length: %zu\r\n\r\n",
-                              form->single ? "/input" : "/input/batch", form->host, request->body_bytes);
+                              "POST %s%s%s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"
+                              "%s%s%sContent-Length: %zu\r\n\r\n",
+                              topic != NULL ? "/v1/topics/" : "/input", topic != NULL ? topic : "",
+                              form->single ? "" : "/batch", form->host, ack != NULL ? "CMQ-Ack: " : "",
+                              ack != NULL ? ack : "", ack != NULL ? "\r\n" : "", request->body_bytes);
     cmq_assert(head_bytes > 0 && head_bytes < HEAD_ROOM);
     uint8_t *start = body - head_bytes;
     memcpy(start, head, (size_t)head_bytes);
     request->whole = cmq_span_make(start, (size_t)(at - start));
+}
+
+void bench_receipt_parse(struct cmq_span body, struct bench_receipt *ret_receipt)
+{
+    struct bench_receipt receipt = {0};
+    struct bench_doc doc = bench_doc_make(body, false);
+    struct bench_scope map;
+    struct cmq_span key, id = {0}, ack = {0};
+    struct bench_id first = {0};
+    if (bench_doc_enter(&doc, true, &map))
+        while (bench_doc_next(&doc, &map) && bench_doc_key(&doc, &key)) {
+            if (bench_span_is(key, "id"))
+                (void)bench_doc_text(&doc, &id);
+            else if (bench_span_is(key, "ack"))
+                (void)bench_doc_text(&doc, &ack);
+            else
+                (void)bench_doc_skip(&doc);
+        }
+    if (bench_doc_ended(&doc)) {
+        receipt.seq = bench_id_parse(id, &first) && first.index == 0 ? first.seq : 0;
+        snprintf(receipt.ack, sizeof receipt.ack, "%.*s", (int)ack.bytes, (const char *)ack.data);
+    }
+    *ret_receipt = receipt;
 }
 
 static bool is_field(const uint8_t *line, const uint8_t *end, const char *name, const uint8_t **ret_value)

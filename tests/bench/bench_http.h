@@ -21,9 +21,11 @@ struct bench_request {
 };
 
 struct bench_request_form {
-    const char *host; /* for the Host field */
-    bool single;      /* POST /input with one message instead of POST /input/batch */
-    uint32_t size;    /* most messages in one request */
+    const char *host;  /* for the Host field */
+    bool single;       /* POST /input with one message instead of POST /input/batch */
+    uint32_t size;     /* most messages in one request */
+    const char *topic; /* NULL: /input; else POST /v1/topics/TOPIC/batch, an array of strings */
+    const char *ack;   /* CMQ-Ack; NULL: the broker's default */
 };
 
 CMQ_MUST_USE enum cmq_err bench_request_init(struct bench_request *request,
@@ -40,6 +42,13 @@ struct bench_reply {
     size_t bytes; /* head and body */
     struct cmq_span body;
 };
+
+/* What a 200 says of the messages. */
+struct bench_receipt {
+    uint64_t seq; /* record of the request; 0: the reply has no id */
+    char ack[16]; /* "" if the reply has none */
+};
+void bench_receipt_parse(struct cmq_span body, struct bench_receipt *ret_receipt);
 
 /* CMQ_ERR_AGAIN until the whole reply is in `in`. Interim 1xx replies are skipped (part of ret_reply->bytes).
  */

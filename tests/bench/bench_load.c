@@ -200,9 +200,23 @@ static void fail_post(struct bench_loader *loader, struct connection *c, enum be
     loader->paused++;
 }
 
-static void accept_post(struct bench_loader *loader, struct connection *c)
+static void check_receipt(struct bench_load *load, struct connection *c, struct cmq_span body)
+{
+    struct bench_receipt receipt;
+    if (load->ack == NULL && load->topic == NULL)
+        return;
+    bench_receipt_parse(body, &receipt);
+    load->no_ids += receipt.seq == 0;
+    /* Release: pairs with the consumer's acquire in bench_verify_excuse. */
+    atomic_store_explicit(&load->verify->batches[c->batch].seq, receipt.seq, memory_order_release);
+    if (load->ack != NULL && strcmp(receipt.ack, load->ack) != 0 && load->wrong_acks++ == 0)
+        memcpy(load->wrong_ack, receipt.ack, sizeof load->wrong_ack);
+}
+
+static void accept_post(struct bench_loader *loader, struct connection *c, struct cmq_span body)
 {
     struct bench_load *load = loader->load;
+    check_receipt(load, c, body);
     uint64_t latency_ns = loader->now_ns > c->start_ns ? loader->now_ns - c->start_ns : 0;
     bench_hist_add(&load->reply, latency_ns);
     load->posts_accepted++;
@@ -214,6 +228,15 @@ static void accept_post(struct bench_loader *loader, struct connection *c)
 }
 
 /* ---- events ---- */
+
+/* A refusal because the wait was too long leaves open whether the messages are kept. */
+static void mark_kept(struct bench_loader *loader, struct connection *c, struct cmq_span body)
+{
+    static const char kept[] = "not-durable";
+    if (memmem(body.data, body.bytes, kept, sizeof kept - 1) != NULL)
+        /* Release: pairs with the consumer's acquire in count_duplicates. */
+        atomic_store_explicit(&loader->load->verify->batches[c->batch].retried, 1, memory_order_release);
+}
 
 static void take_reply(struct bench_loader *loader, struct connection *c, const struct bench_reply *reply)
 {
@@ -227,9 +250,11 @@ static void take_reply(struct bench_loader *loader, struct connection *c, const 
     if (early || reply->close)
         close_connection(c);
     if (reply->status == 200 && !early)
-        accept_post(loader, c);
-    else
+        accept_post(loader, c, reply->body);
+    else {
+        mark_kept(loader, c, reply->body);
         fail_post(loader, c, BENCH_FAILURE_STATUS, reply->status);
+    }
 }
 
 static void read_reply(struct bench_loader *loader, struct connection *c)
@@ -425,8 +450,11 @@ enum cmq_err bench_load_start(struct bench_load *load, struct cmq_reason *reason
         return cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
     load->loader = loader;
     loader->load = load;
-    loader->form = (struct bench_request_form){
-        .host = load->address.text, .single = load->single, .size = load->verify->size};
+    loader->form = (struct bench_request_form){.host = load->address.text,
+                                               .single = load->single,
+                                               .size = load->verify->size,
+                                               .topic = load->topic,
+                                               .ack = load->ack};
     for (unsigned i = 0; i < load->connections; i++)
         loader->connections[i].fd = -1;
     loader->epoll_fd = epoll_create1(EPOLL_CLOEXEC);

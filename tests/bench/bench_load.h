@@ -44,6 +44,8 @@ struct bench_post {
 struct bench_load {
     struct bench_address address;
     bool single;
+    const char *topic; /* as in struct bench_request_form */
+    const char *ack;   /* each 200 must say this level; NULL: the broker's default */
     unsigned connections;
     uint64_t rate; /* POSTs a second; 0: as fast as they are answered */
     uint64_t deadline_ns;
@@ -54,6 +56,9 @@ struct bench_load {
 
     /* results, after join */
     uint64_t posts_accepted, posts_failed, retries;
+    uint64_t wrong_acks; /* 200 that said another level, or none */
+    uint64_t no_ids;     /* 200 without an id, of those that must have one */
+    char wrong_ack[16];  /* what the first one said */
     uint64_t messages_accepted, body_bytes;
     uint64_t first_ns, last_ns; /* first byte sent, last 200 received */
     uint64_t cpu_ns;

@@ -5,12 +5,10 @@
 
 #include "common/base/cmq_clock.h"
 
-enum { NUMBER_BYTES = 32 };
-
 /* 1234567 -> "1,234,567" */
-static const char *grouped(char ret_text[NUMBER_BYTES], uint64_t value)
+const char *bench_grouped(char ret_text[BENCH_NUMBER_BYTES], uint64_t value)
 {
-    char digits[NUMBER_BYTES];
+    char digits[BENCH_NUMBER_BYTES];
     int count = snprintf(digits, sizeof digits, "%" PRIu64, value);
     size_t at = 0;
     for (int i = 0; i < count; i++) {
@@ -22,7 +20,7 @@ static const char *grouped(char ret_text[NUMBER_BYTES], uint64_t value)
     return ret_text;
 }
 
-static double per_second(uint64_t count, uint64_t ns)
+double bench_per_second(uint64_t count, uint64_t ns)
 {
     return ns == 0 ? 0 : (double)count * 1e9 / (double)ns;
 }
@@ -56,7 +54,7 @@ static bool kernel_share(const struct bench_use *use, double *ret_percent)
 
 /* ---- text ---- */
 
-static void hist_text(FILE *out, const char *name, const struct bench_hist *hist)
+void bench_hist_text(FILE *out, const char *name, const struct bench_hist *hist)
 {
     fprintf(out, "%-10s: p50 %.1f us, p99 %.1f us, p99.9 %.1f us, max %.1f us\n", name,
             in_us(bench_hist_at(hist, 500)), in_us(bench_hist_at(hist, 990)), in_us(bench_hist_at(hist, 999)),
@@ -66,10 +64,10 @@ static void hist_text(FILE *out, const char *name, const struct bench_hist *hist
 static void rate_text(FILE *out, const char *name, const struct bench_result *result, uint64_t ns,
                       uint64_t bytes)
 {
-    char rate[NUMBER_BYTES];
+    char rate[BENCH_NUMBER_BYTES];
     fprintf(out, "%-10s: %s messages/s, %.1f MB/s, %.2f ms\n", name,
-            grouped(rate, (uint64_t)per_second(result->plan.messages, ns)), per_second(bytes, ns) / 1e6,
-            in_ms(ns));
+            bench_grouped(rate, (uint64_t)bench_per_second(result->plan.messages, ns)),
+            bench_per_second(bytes, ns) / 1e6, in_ms(ns));
 }
 
 static void counters_text(FILE *out, unsigned stage, const struct bench_use *use)
@@ -113,7 +111,7 @@ static void cpu_text(FILE *out, const struct bench_target *target, const struct 
 
 static void outcome_text(FILE *out, const struct bench_result *result)
 {
-    fprintf(out, "check     : %s%s\n", result->failed ? "FAILED: " : "", result->verdict);
+    fprintf(out, "check     : %s%s\n", result->verdict.failed ? "FAILED: " : "", result->verdict.text);
     if (result->discarded > 0)
         fprintf(out,
                 "note      : %" PRIu64
@@ -130,25 +128,25 @@ static void outcome_text(FILE *out, const struct bench_result *result)
 void bench_result_text(FILE *out, const struct bench_target *target, const struct bench_result *result,
                        const struct bench_spread *spread)
 {
-    char messages[NUMBER_BYTES], posts[NUMBER_BYTES], size[NUMBER_BYTES];
+    char messages[BENCH_NUMBER_BYTES], posts[BENCH_NUMBER_BYTES], size[BENCH_NUMBER_BYTES];
     fprintf(out, "%s: %s messages in %s POSTs of %s, %u connections", result->plan.name,
-            grouped(messages, result->plan.messages), grouped(posts, result->verify->batch_count),
-            grouped(size, result->plan.size), result->load.connections);
+            bench_grouped(messages, result->plan.messages), bench_grouped(posts, result->verify->batch_count),
+            bench_grouped(size, result->plan.size), result->load.connections);
     if (result->plan.rate > 0)
         fprintf(out, ", %" PRIu64 " POSTs/s", result->plan.rate);
     fputc('\n', out);
     outcome_text(out, result);
-    if (result->failed)
+    if (result->verdict.failed)
         return;
     rate_text(out, "accepted", result, bench_result_accepted_ns(result), result->load.body_bytes);
     rate_text(out, "delivered", result, bench_result_delivered_ns(result), result->consume.text_bytes);
     if (spread->runs > 1)
         fprintf(out, "runs      : %u, delivered within %.2f to %.2f ms; the median is shown\n", spread->runs,
                 in_ms(spread->least_ns), in_ms(spread->most_ns));
-    hist_text(out, "reply", &result->load.reply);
-    hist_text(out, "delivery", &result->verify->delivery);
+    bench_hist_text(out, "reply", &result->load.reply);
+    bench_hist_text(out, "delivery", &result->verify->delivery);
     if (result->plan.rate > 0)
-        hist_text(out, "late", &result->load.late);
+        bench_hist_text(out, "late", &result->load.late);
     fprintf(out, "frames    : %" PRIu64 ", %.1f messages each\n", result->consume.frames,
             (double)result->plan.messages / (double)cmq_max_u64(result->consume.frames, 1));
     cpu_text(out, target, result);
@@ -156,7 +154,7 @@ void bench_result_text(FILE *out, const struct bench_target *target, const struc
 
 /* ---- JSON ---- */
 
-static void hist_json(struct bench_json *json, const char *key, const struct bench_hist *hist)
+void bench_hist_json(struct bench_json *json, const char *key, const struct bench_hist *hist)
 {
     bench_json_open(json, key, '{');
     bench_json_u64(json, "count", hist->count);
@@ -168,8 +166,7 @@ static void hist_json(struct bench_json *json, const char *key, const struct ben
     bench_json_close(json, '}');
 }
 
-static void use_json(struct bench_json *json, const struct bench_use use[BENCH_STAGE_COUNT],
-                     uint64_t messages)
+void bench_use_json(struct bench_json *json, const struct bench_use use[BENCH_STAGE_COUNT], uint64_t messages)
 {
     bench_json_open(json, "stages", '{');
     for (unsigned s = 0; s < BENCH_STAGE_COUNT; s++) {
@@ -197,8 +194,8 @@ static void check_json(struct bench_json *json, const struct bench_result *resul
 {
     const struct bench_verify *verify = result->verify;
     bench_json_open(json, "check", '{');
-    bench_json_bool(json, "ok", !result->failed);
-    bench_json_text(json, "verdict", result->verdict);
+    bench_json_bool(json, "ok", !result->verdict.failed);
+    bench_json_text(json, "verdict", result->verdict.text);
     bench_json_u64(json, "missing", verify->messages - verify->unique);
     bench_json_u64(json, "duplicates", verify->duplicates);
     bench_json_u64(json, "duplicates_after_retry", verify->duplicates_after_retry);
@@ -215,8 +212,8 @@ static void rate_json(struct bench_json *json, const char *key, const struct ben
                       uint64_t ns, uint64_t bytes)
 {
     bench_json_open(json, key, '{');
-    bench_json_f64(json, "messages_per_s", per_second(result->plan.messages, ns));
-    bench_json_f64(json, "mb_per_s", per_second(bytes, ns) / 1e6);
+    bench_json_f64(json, "messages_per_s", bench_per_second(result->plan.messages, ns));
+    bench_json_f64(json, "mb_per_s", bench_per_second(bytes, ns) / 1e6);
     bench_json_f64(json, "ms", in_ms(ns));
     bench_json_close(json, '}');
 }
@@ -231,20 +228,20 @@ void bench_result_json(struct bench_json *json, const struct bench_result *resul
     bench_json_u64(json, "connections", result->load.connections);
     bench_json_u64(json, "rate", result->plan.rate);
     check_json(json, result);
-    if (!result->failed) {
+    if (!result->verdict.failed) {
         rate_json(json, "accepted", result, bench_result_accepted_ns(result), result->load.body_bytes);
         rate_json(json, "delivered", result, bench_result_delivered_ns(result), result->consume.text_bytes);
         bench_json_u64(json, "runs", spread->runs);
         bench_json_f64(json, "delivered_ms_least", in_ms(spread->least_ns));
         bench_json_f64(json, "delivered_ms_most", in_ms(spread->most_ns));
-        hist_json(json, "reply", &result->load.reply);
-        hist_json(json, "delivery", &result->verify->delivery);
+        bench_hist_json(json, "reply", &result->load.reply);
+        bench_hist_json(json, "delivery", &result->verify->delivery);
         if (result->plan.rate > 0)
-            hist_json(json, "late", &result->load.late);
+            bench_hist_json(json, "late", &result->load.late);
         bench_json_u64(json, "frames", result->consume.frames);
         bench_json_f64(json, "publishers_cpu_ns_per_message", per_message(result->load.cpu_ns, result));
         bench_json_f64(json, "consumer_cpu_ns_per_message", per_message(result->consume.cpu_ns, result));
-        use_json(json, result->use, result->plan.messages);
+        bench_use_json(json, result->use, result->plan.messages);
     }
     bench_json_close(json, '}');
 }
@@ -299,7 +296,7 @@ void bench_idle_json(struct bench_json *json, const struct bench_idle *idle)
     bench_json_f64(json, "seconds", (double)idle->elapsed_ns / 1e9);
     bench_json_f64(json, "cpu_percent_of_a_core", core_percent(idle, idle_cpu_ns(idle)));
     bench_json_f64(json, "own_mib_max", own_mib_max(idle));
-    use_json(json, idle->use, 0);
+    bench_use_json(json, idle->use, 0);
     bench_json_close(json, '}');
 }
 
@@ -312,29 +309,30 @@ void bench_table_head(FILE *out)
 
 void bench_table_row(FILE *out, const struct bench_result *result, const char *goal)
 {
-    char messages[NUMBER_BYTES], size[NUMBER_BYTES], delivered[NUMBER_BYTES], accepted[NUMBER_BYTES];
+    char messages[BENCH_NUMBER_BYTES], size[BENCH_NUMBER_BYTES], delivered[BENCH_NUMBER_BYTES],
+        accepted[BENCH_NUMBER_BYTES];
     uint64_t accepted_ns = bench_result_accepted_ns(result), delivered_ns = bench_result_delivered_ns(result);
     fprintf(out, "| %s: %s messages, %s a POST, %u connections | ", result->plan.name,
-            grouped(messages, result->plan.messages), grouped(size, result->plan.size),
+            bench_grouped(messages, result->plan.messages), bench_grouped(size, result->plan.size),
             result->load.connections);
     fprintf(out, "%s messages/s delivered, %.1f ms | %s | %s messages/s | %.0f MB/s | %.0f MB/s |\n",
-            grouped(delivered, (uint64_t)per_second(result->plan.messages, delivered_ns)),
+            bench_grouped(delivered, (uint64_t)bench_per_second(result->plan.messages, delivered_ns)),
             in_ms(delivered_ns), goal,
-            grouped(accepted, (uint64_t)per_second(result->plan.messages, accepted_ns)),
-            per_second(result->load.body_bytes, accepted_ns) / 1e6,
-            per_second(result->consume.text_bytes, delivered_ns) / 1e6);
+            bench_grouped(accepted, (uint64_t)bench_per_second(result->plan.messages, accepted_ns)),
+            bench_per_second(result->load.body_bytes, accepted_ns) / 1e6,
+            bench_per_second(result->consume.text_bytes, delivered_ns) / 1e6);
 }
 
 void bench_table_latency(FILE *out, const struct bench_result *result, const char *goal)
 {
     const struct bench_hist *hist = &result->verify->delivery;
-    char rate[NUMBER_BYTES];
+    char rate[BENCH_NUMBER_BYTES];
     fprintf(
         out,
         "| latency: %s single messages/s, POST sent to frame received | "
         "p50 %.0f us, p99 %.0f us, p99.9 %.0f us, max %.0f us | %s | reply p50 %.0f us, p99 %.0f us | | |\n",
-        grouped(rate, result->plan.rate), in_us(bench_hist_at(hist, 500)), in_us(bench_hist_at(hist, 990)),
-        in_us(bench_hist_at(hist, 999)), in_us(hist->max_ns), goal,
+        bench_grouped(rate, result->plan.rate), in_us(bench_hist_at(hist, 500)),
+        in_us(bench_hist_at(hist, 990)), in_us(bench_hist_at(hist, 999)), in_us(hist->max_ns), goal,
         in_us(bench_hist_at(&result->load.reply, 500)), in_us(bench_hist_at(&result->load.reply, 990)));
 }
 

@@ -38,6 +38,16 @@ void bench_result_json(struct bench_json *json, const struct bench_result *resul
 void bench_idle_text(FILE *out, const struct bench_idle *idle);
 void bench_idle_json(struct bench_json *json, const struct bench_idle *idle);
 
+/* Pieces of reports. */
+#define BENCH_NUMBER_BYTES 32u
+/* 1234567 -> "1,234,567" */
+const char *bench_grouped(char ret_text[BENCH_NUMBER_BYTES], uint64_t value);
+double bench_per_second(uint64_t count, uint64_t ns);
+void bench_hist_text(FILE *out, const char *name, const struct bench_hist *hist);
+void bench_hist_json(struct bench_json *json, const char *key, const struct bench_hist *hist);
+void bench_use_json(struct bench_json *json, const struct bench_use use[BENCH_STAGE_COUNT],
+                    uint64_t messages);
+
 /* The tables of the README. */
 void bench_table_head(FILE *out);
 void bench_table_row(FILE *out, const struct bench_result *result, const char *goal);

@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
-#include <string.h>
 #include <time.h>
 
 #include "common/base/cmq_clock.h"
@@ -22,52 +20,19 @@ uint64_t bench_result_delivered_ns(const struct bench_result *result)
     return result->consume.last_ns - result->load.first_ns;
 }
 
-static void add_fault(struct bench_result *result, const char *fmt, ...) CMQ_PRINTF(2, 3);
-
-static void add_fault(struct bench_result *result, const char *fmt, ...)
-{
-    size_t have = strlen(result->verdict);
-    if (have > 0 && have + 3 < sizeof result->verdict) {
-        memcpy(result->verdict + have, ", ", 3);
-        have += 2;
-    }
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(result->verdict + have, sizeof result->verdict - have, fmt, args);
-    va_end(args);
-    result->failed = true;
-}
-
-/* Everything that forbids a rate, in one sentence. */
 static void judge(struct bench_result *result, uint64_t timeout_s)
 {
-    const struct bench_verify *verify = result->verify;
-    const struct bench_load *load = &result->load;
-    uint64_t missing = verify->messages - verify->unique;
-    if (load->timed_out || result->consume.timed_out)
-        add_fault(result, "timed out after %" PRIu64 " s", timeout_s);
+    struct bench_verdict *verdict = &result->verdict;
+    if (result->load.timed_out || result->consume.timed_out)
+        bench_verdict_add(verdict, "timed out after %" PRIu64 " s", timeout_s);
     if (result->consume.err != CMQ_OK)
-        add_fault(result, "%s", result->consume.reason.text);
-    if (load->posts_failed > 0)
-        add_fault(result, "%" PRIu64 " POSTs failed after %u retries (last: %s)", load->posts_failed,
-                  BENCH_RETRIES_MAX, load->failure);
-    else if (load->posts_accepted < verify->batch_count)
-        add_fault(result, "%" PRIu64 " POSTs not answered%s%s", verify->batch_count - load->posts_accepted,
-                  load->failure[0] != '\0' ? ", last failure: " : "", load->failure);
-    if (missing > 0)
-        add_fault(result, "%" PRIu64 " messages missing (the first is message_%" PRIu64 ")", missing,
-                  bench_verify_first_missing(verify));
-    if (verify->duplicates > 0)
-        add_fault(result, "%" PRIu64 " duplicates", verify->duplicates);
-    if (verify->out_of_order > 0)
-        add_fault(result, "out of order at %" PRIu64 " places", verify->out_of_order);
-    if (verify->foreign > 0)
-        add_fault(result, "%" PRIu64 " messages with content that nobody sent", verify->foreign);
+        bench_verdict_add(verdict, "%s", result->consume.reason.text);
+    bench_verdict_load(verdict, &result->load);
+    bench_verdict_verify(verdict, result->verify, "");
     if (result->corrupt > 0)
-        add_fault(result, "%" PRIu64 " WebSocket messages that are no JSON array of strings",
-                  result->corrupt);
-    if (!result->failed)
-        snprintf(result->verdict, sizeof result->verdict, "ok, each message exactly once and in order");
+        bench_verdict_add(verdict, "%" PRIu64 " WebSocket messages that are no JSON array of strings",
+                          result->corrupt);
+    bench_verdict_end(verdict);
 }
 
 /* Runs both threads to their ends, and samples the stages as soon as the last message has come. */
@@ -142,6 +107,7 @@ enum cmq_err bench_run(struct bench_target *target, const struct bench_plan *pla
     result->consume.verify = result->load.verify = result->verify;
     result->load.address = target->ingest;
     result->load.single = plan->single;
+    result->load.ack = plan->ack;
     result->load.connections = (unsigned)cmq_min_u64(plan->connections, result->verify->batch_count);
     result->load.rate = plan->rate;
     err = measure(target, ws, result, reason);

@@ -3,7 +3,7 @@
  * Ownership: the plan is the caller's; results are plain memory, init'ed by bench_run, freed by bench_run_fini.
  * Units: nanoseconds, messages, bytes.
  * Errors: an error code means that nothing could be measured (no broker); a failed check is in the result,
- *         `failed`.
+ *         `verdict`.
  * Callers: the main thread.
  */
 #ifndef BENCH_RUN_H
@@ -12,14 +12,16 @@
 #include "tests/bench/bench_consume.h"
 #include "tests/bench/bench_load.h"
 #include "tests/bench/bench_stages.h"
+#include "tests/bench/bench_verdict.h"
 
 struct bench_plan {
     const char *name; /* for the report */
     bool single;
     unsigned connections;
     uint64_t messages;
-    uint32_t size; /* messages a POST */
-    uint64_t rate; /* POSTs a second; 0: as fast as possible */
+    uint32_t size;   /* messages a POST */
+    uint64_t rate;   /* POSTs a second; 0: as fast as possible */
+    const char *ack; /* level that is asked for; NULL: the broker's default */
     uint64_t timeout_s;
     bool want_posts; /* keep what became of each POST */
 };
@@ -32,8 +34,7 @@ struct bench_target {
 
 struct bench_result {
     struct bench_plan plan;
-    bool failed;
-    char verdict[600]; /* what failed, or that nothing did */
+    struct bench_verdict verdict;
     uint64_t discarded;
     uint64_t start_wall_ms;
     struct bench_load load;

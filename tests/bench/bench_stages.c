@@ -81,7 +81,7 @@ static void take_kib(const char *line, const char *name, uint64_t *ret_kib)
         *ret_kib = strtoull(line + bytes, NULL, 10);
 }
 
-static void read_memory(struct bench_process *process)
+void bench_stages_memory(struct bench_process *process)
 {
     char line[256];
     FILE *in = open_proc(process->pid, "status");
@@ -114,7 +114,7 @@ void bench_stages_sample(struct bench_stages *stages, struct bench_sample *ret_s
             continue;
         memcpy(process->counters, member->counters, sizeof process->counters);
         read_ticks(process);
-        read_memory(process);
+        bench_stages_memory(process);
         ret_sample->count++;
     }
 }

@@ -52,6 +52,8 @@ const char *bench_stage_name(unsigned stage);
 CMQ_MUST_USE enum cmq_err bench_stages_open(const struct cmq_conf *conf, struct bench_stages *ret_stages,
                                             struct cmq_reason *reason);
 void bench_stages_close(struct bench_stages *stages);
+/* Memory of the process with `pid`; stays as it is when that is gone. */
+void bench_stages_memory(struct bench_process *process);
 /* Empty when not attached. */
 void bench_stages_sample(struct bench_stages *stages, struct bench_sample *ret_sample);
 void bench_stages_use(const struct bench_sample *before, const struct bench_sample *after,

@@ -4,6 +4,20 @@
 
 #include "common/base/cmq_base.h"
 
+static enum cmq_err make(struct bench_verify *verify, struct bench_batch *batches,
+                         struct bench_verify **ret_verify)
+{
+    verify->current_batch = verify->batch_count;
+    verify->batches = batches;
+    verify->seen = calloc((verify->messages + 63u) / 64u, sizeof *verify->seen);
+    if (verify->batches == NULL || verify->seen == NULL) {
+        bench_verify_free(verify);
+        return CMQ_ERR_NOMEM;
+    }
+    *ret_verify = verify;
+    return CMQ_OK;
+}
+
 enum cmq_err bench_verify_new(uint64_t first, uint64_t messages, uint32_t size,
                               struct bench_verify **ret_verify)
 {
@@ -15,22 +29,28 @@ enum cmq_err bench_verify_new(uint64_t first, uint64_t messages, uint32_t size,
     verify->messages = messages;
     verify->size = size;
     verify->batch_count = (messages + size - 1) / size;
-    verify->current_batch = verify->batch_count;
-    verify->batches = calloc(verify->batch_count, sizeof *verify->batches);
-    verify->seen = calloc((messages + 63u) / 64u, sizeof *verify->seen);
-    if (verify->batches == NULL || verify->seen == NULL) {
-        bench_verify_free(verify);
+    return make(verify, calloc(verify->batch_count, sizeof *verify->batches), ret_verify);
+}
+
+enum cmq_err bench_verify_beside(const struct bench_verify *of, struct bench_verify **ret_verify)
+{
+    struct bench_verify *verify = calloc(1, sizeof *verify);
+    if (verify == NULL)
         return CMQ_ERR_NOMEM;
-    }
-    *ret_verify = verify;
-    return CMQ_OK;
+    verify->first = of->first;
+    verify->messages = of->messages;
+    verify->size = of->size;
+    verify->batch_count = of->batch_count;
+    verify->borrows = true;
+    return make(verify, of->batches, ret_verify);
 }
 
 void bench_verify_free(struct bench_verify *verify)
 {
     if (verify == NULL)
         return;
-    free(verify->batches);
+    if (!verify->borrows)
+        free(verify->batches);
     free(verify->seen);
     free(verify);
 }
@@ -113,7 +133,8 @@ static void add_uniform(struct bench_verify *verify, uint64_t batch, uint64_t in
         return;
     }
     verify->unique += count;
-    check_order(verify, batch, index, count);
+    if (!verify->any_order)
+        check_order(verify, batch, index, count);
     if (index + count == batch * verify->size + bench_verify_batch_messages(verify, batch))
         bench_hist_add(&verify->delivery, now_ns > sent_ns ? now_ns - sent_ns : 0);
 }
@@ -137,6 +158,17 @@ void bench_verify_add(struct bench_verify *verify, uint64_t number, uint64_t cou
         add_uniform(verify, batch, index, here, now_ns);
         number += here;
         count -= here;
+    }
+}
+
+void bench_verify_excuse(struct bench_verify *verify, uint64_t from_seq, uint64_t end_seq)
+{
+    for (uint64_t b = 0; b < verify->batch_count; b++) {
+        /* Acquire: pairs with the publisher's release when the reply came. */
+        uint64_t seq = atomic_load_explicit(&verify->batches[b].seq, memory_order_acquire);
+        uint64_t count = bench_verify_batch_messages(verify, b);
+        if (seq >= from_seq && seq < end_seq)
+            verify->excused += count - walk_bits(verify->seen, b * verify->size, count, true);
     }
 }
 

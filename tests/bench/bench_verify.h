@@ -26,6 +26,7 @@ struct bench_batch {
     _Atomic uint64_t sent_ns; /* 0: not sent yet */
     _Atomic uint16_t connection;
     _Atomic uint8_t retried; /* sent again although the first try may have been accepted */
+    _Atomic uint64_t seq;    /* record, from the reply; 0: not known */
 };
 
 struct bench_verify {
@@ -33,9 +34,12 @@ struct bench_verify {
     uint64_t batch_count;
     uint32_t size;
     struct bench_batch *batches;
+    bool borrows;   /* batches are another one's */
+    bool any_order; /* members of a group share the messages: only exactly once is checked */
     uint64_t *seen; /* one bit a message */
 
     uint64_t unique;                 /* messages that came at least once */
+    uint64_t excused;                /* never came, and the broker said so */
     uint64_t duplicates;             /* came again */
     uint64_t duplicates_after_retry; /* came again, of a POST that was sent again: allowed */
     uint64_t out_of_order;           /* places where the order is broken, not messages */
@@ -49,12 +53,17 @@ struct bench_verify {
 
 CMQ_MUST_USE enum cmq_err bench_verify_new(uint64_t first, uint64_t messages, uint32_t size,
                                            struct bench_verify **ret_verify);
+/* Another consumer of the same POSTs; `of` must outlive it. */
+CMQ_MUST_USE enum cmq_err bench_verify_beside(const struct bench_verify *of,
+                                              struct bench_verify **ret_verify);
 void bench_verify_free(struct bench_verify *verify);
 
 /* Messages number .. number + count - 1 came back to back, at now_ns. count > 0. */
 void bench_verify_add(struct bench_verify *verify, uint64_t number, uint64_t count, uint64_t now_ns);
 /* A message came whose content is none of ours. */
 void bench_verify_add_foreign(struct bench_verify *verify);
+/* Messages of the records from_seq .. end_seq - 1 that have not come are excused, and would be duplicates from now on. */
+void bench_verify_excuse(struct bench_verify *verify, uint64_t from_seq, uint64_t end_seq);
 /* Messages in this batch. */
 uint32_t bench_verify_batch_messages(const struct bench_verify *verify, uint64_t batch);
 /* Lowest number that has not come; first + messages when all have. */

@@ -2,107 +2,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include "common/base/cmq_base.h"
 #include "common/base/cmq_clock.h"
+#include "tests/bench/bench_handshake.h"
 
-enum { RECV_BYTES = 1 << 20, HANDSHAKE_BYTES_MAX = 8192 };
+enum { RECV_BYTES = 1 << 20 };
 enum { OP_CONTINUATION = 0, OP_TEXT = 1, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
 
-/* The example of RFC 6455, section 1.3: with a fixed key the accepting value is known without SHA-1. */
-static const char ws_key[] = "dGhlIHNhbXBsZSBub25jZQ==";
-static const char ws_accept[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+_Static_assert(RECV_BYTES > BENCH_HANDSHAKE_BYTES_MAX, "the handshake uses the same memory");
 
 /* ---- opening ---- */
-
-/* Value of a field in a head that ends in an empty line; NULL when it is not there. */
-static const char *field_value(const char *head, const char *name)
-{
-    size_t bytes = strlen(name);
-    for (const char *line = strstr(head, "\r\n"); line != NULL; line = strstr(line + 2, "\r\n")) {
-        if (strncasecmp(line + 2, name, bytes) != 0 || line[2 + bytes] != ':')
-            continue;
-        const char *value = line + 3 + bytes;
-        return value + strspn(value, " \t");
-    }
-    return NULL;
-}
-
-static bool value_is(const char *value, const char *wanted, bool ignore_case)
-{
-    if (value == NULL)
-        return false;
-    size_t bytes = strlen(wanted);
-    int differs = ignore_case ? strncasecmp(value, wanted, bytes) : strncmp(value, wanted, bytes);
-    return differs == 0 && strchr("\r \t,", value[bytes]) != NULL;
-}
-
-static enum cmq_err check_handshake(const char *head, const char *from, struct cmq_reason *reason)
-{
-    if (strncmp(head, "HTTP/1.1 101", 12) != 0)
-        return cmq_reason_set(reason, CMQ_ERR_MALFORMED, "%s: no WebSocket there, it says \"%.40s\"", from,
-                              head);
-    if (!value_is(field_value(head, "Upgrade"), "websocket", true) ||
-        !value_is(field_value(head, "Connection"), "upgrade", true) ||
-        !value_is(field_value(head, "Sec-WebSocket-Accept"), ws_accept, false))
-        return cmq_reason_set(reason, CMQ_ERR_MALFORMED, "%s: wrong fields in the WebSocket handshake", from);
-    return CMQ_OK;
-}
-
-static enum cmq_err send_handshake(int fd, const struct bench_address *address, struct cmq_reason *reason)
-{
-    char request[640];
-    int bytes = snprintf(request, sizeof request,
-                         "GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                         "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                         address->text, ws_key);
-    cmq_assert(bytes > 0 && (size_t)bytes < sizeof request);
-    if (send(fd, request, (size_t)bytes, MSG_NOSIGNAL) != bytes)
-        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "%s: %s", address->text, strerror(errno));
-    return CMQ_OK;
-}
-
-/* Reads the reply's head; what came behind it stays at the start of the memory. */
-static enum cmq_err read_handshake(struct bench_ws *ws, const struct bench_address *address,
-                                   unsigned timeout_ms, struct cmq_reason *reason)
-{
-    char *text = (char *)ws->memory;
-    size_t have = 0;
-    uint64_t deadline_ns = cmq_clock_mono_ns() + timeout_ms * CMQ_NS_PER_MS;
-    for (;;) {
-        uint64_t now_ns = cmq_clock_mono_ns();
-        struct pollfd wanted = {.fd = ws->fd, .events = POLLIN};
-        if (now_ns >= deadline_ns || poll(&wanted, 1, (int)((deadline_ns - now_ns) / CMQ_NS_PER_MS) + 1) == 0)
-            return cmq_reason_set(reason, CMQ_ERR_TIMEOUT, "%s: no WebSocket handshake within %u ms",
-                                  address->text, timeout_ms);
-        ssize_t got = recv(ws->fd, text + have, HANDSHAKE_BYTES_MAX - have, 0);
-        if (got < 0 && (errno == EINTR || errno == EAGAIN))
-            continue;
-        if (got <= 0)
-            return cmq_reason_set(reason, CMQ_ERR_LOST, "%s: closed during the WebSocket handshake",
-                                  address->text);
-        have += (size_t)got;
-        text[have] = '\0';
-        char *gap = memmem(text, have, "\r\n\r\n", 4);
-        if (gap != NULL) {
-            size_t head_bytes = (size_t)(gap - text) + 4;
-            gap[2] = '\0';
-            enum cmq_err err = check_handshake(text, address->text, reason);
-            ws->pending_bytes = have - head_bytes;
-            memmove(text, text + head_bytes, ws->pending_bytes);
-            return err;
-        }
-        if (have == HANDSHAKE_BYTES_MAX)
-            return cmq_reason_set(reason, CMQ_ERR_MALFORMED, "%s: endless WebSocket handshake",
-                                  address->text);
-    }
-}
 
 /* From here on a blocking socket with a short time-out: one system call a chunk instead of two. */
 static enum cmq_err make_blocking(int fd, struct cmq_reason *reason)
@@ -131,10 +45,9 @@ enum cmq_err bench_ws_open(const struct bench_address *address, unsigned timeout
         goto out;
     }
     err = bench_net_connect(address, (int)timeout_ms, &ws->fd, reason);
+    struct bench_handshake shake = {.fd = ws->fd, .address = address, .path = "/", .timeout_ms = timeout_ms};
     if (err == CMQ_OK)
-        err = send_handshake(ws->fd, address, reason);
-    if (err == CMQ_OK)
-        err = read_handshake(ws, address, timeout_ms, reason);
+        err = bench_handshake(&shake, ws->memory, &ws->pending_bytes, reason);
     if (err == CMQ_OK)
         err = make_blocking(ws->fd, reason);
 out:

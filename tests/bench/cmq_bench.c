@@ -11,6 +11,7 @@
 
 #include "tests/bench/bench_args.h"
 #include "tests/bench/bench_report.h"
+#include "tests/bench/bench_topic_report.h"
 
 enum { EXIT_CHECK = 1 };
 
@@ -34,6 +35,7 @@ static struct bench_plan plan_for(const struct bench_args *args, enum bench_mode
                               .timeout_s = args->timeout_s,
                               .size = 20000,
                               .connections = 4,
+                              .ack = args->ack,
                               .want_posts = args->csv != NULL};
     uint64_t seconds = args->seconds != 0 ? args->seconds : 10;
     switch (mode) {
@@ -62,6 +64,21 @@ static struct bench_plan plan_for(const struct bench_args *args, enum bench_mode
         plan.size = 1;
         plan.single = true;
         break;
+    case BENCH_DURABLE:
+        plan.messages = 5000000;
+        plan.ack = "durable";
+        break;
+    case BENCH_DURABLE_SINGLE:
+        plan.messages = 200000;
+        plan.connections = 64;
+        plan.size = 1;
+        plan.single = true;
+        plan.ack = "durable";
+        break;
+    case BENCH_REPLAY:
+    case BENCH_FANOUT:
+    case BENCH_GROUP:
+    case BENCH_SLOW:
     case BENCH_IDLE:
     case BENCH_ALL:
         break;
@@ -94,7 +111,7 @@ static enum cmq_err run_repeated(struct app *app, const struct bench_plan *plan,
     while (err == CMQ_OK && done < runs && !failed) {
         err = bench_run(&app->target, plan, &results[done], reason);
         if (err == CMQ_OK)
-            failed = results[done++]->failed;
+            failed = results[done++]->verdict.failed;
     }
     if (err == CMQ_OK && failed) {
         chosen = done - 1;
@@ -130,7 +147,7 @@ static struct bench_result *measure(struct app *app, enum bench_mode mode, unsig
     fflush(app->text);
     if (app->json.out != NULL)
         bench_result_json(&app->json, result, &spread);
-    if (result->failed)
+    if (result->verdict.failed)
         app->exit_code = EXIT_CHECK;
     if (app->args.csv != NULL && bench_csv_write(app->args.csv, result, &reason) != CMQ_OK)
         app->exit_code = fail(EX_CANTCREAT, &reason);
@@ -151,6 +168,119 @@ static bool measure_idle(struct app *app, struct bench_idle *ret_idle)
     return true;
 }
 
+/* ---- loads of the v1 protocol ---- */
+
+static struct bench_topic_plan topic_plan_for(const struct bench_args *args, enum bench_mode mode,
+                                              unsigned subscribers, uint64_t messages)
+{
+    bool group = mode == BENCH_GROUP, small = group || mode == BENCH_FANOUT;
+    return (struct bench_topic_plan){
+        .name = bench_mode_name(mode),
+        .subscribers = subscribers,
+        .group = group,
+        .msgpack = args->msgpack,
+        .credit = !group              ? 0
+                  : args->credit != 0 ? args->credit
+                                      : 8192,
+        .rate = mode == BENCH_FANOUT ? args->rate : 0,
+        .connections = args->connections != 0 ? (unsigned)args->connections : 4,
+        .messages = args->messages != 0 ? args->messages : messages,
+        .size = args->size != 0 ? (uint32_t)args->size
+                : small         ? 100
+                                : 20000,
+        .ack = args->ack,
+        .timeout_s = args->timeout_s,
+        .pid = (int32_t)args->pid,
+    };
+}
+
+static enum cmq_err run_topic(struct app *app, enum bench_mode mode, const struct bench_topic_plan *plan,
+                              struct bench_topic_result **ret_result, struct cmq_reason *reason)
+{
+    if (mode == BENCH_REPLAY)
+        return bench_topic_replay(&app->target, plan, ret_result, reason);
+    if (mode == BENCH_SLOW)
+        return bench_topic_slow(&app->target, plan, ret_result, reason);
+    return bench_topic_live(&app->target, plan, ret_result, reason);
+}
+
+/* Measures and reports. NULL: nothing could be measured, app->exit_code says why. */
+static struct bench_topic_result *measure_topic(struct app *app, enum bench_mode mode, unsigned subscribers,
+                                                uint64_t messages)
+{
+    struct bench_topic_plan plan = topic_plan_for(&app->args, mode, subscribers, messages);
+    struct bench_topic_result *result = NULL;
+    struct cmq_reason reason = {0};
+    if (run_topic(app, mode, &plan, &result, &reason) != CMQ_OK) {
+        app->exit_code = fail(EX_UNAVAILABLE, &reason);
+        return NULL;
+    }
+    for (const struct bench_topic_result *r = result; r != NULL; r = r->next) {
+        bench_topic_text(app->text, r);
+        fputc('\n', app->text);
+        if (app->json.out != NULL)
+            bench_topic_json(&app->json, r);
+        if (r->verdict.failed)
+            app->exit_code = EXIT_CHECK;
+    }
+    fflush(app->text);
+    return result;
+}
+
+struct topic_load {
+    enum bench_mode mode;
+    unsigned subscribers;
+    uint64_t messages;
+};
+
+/* The table is printed only if all checks passed. */
+static void measure_topics(struct app *app, const struct topic_load *loads, size_t count)
+{
+    struct bench_topic_result *results[8] = {0};
+    struct cmq_reason reason = {0};
+    size_t done = 0;
+    cmq_assert(count <= CMQ_COUNT_OF(results));
+    for (; done < count && app->exit_code == 0; done++)
+        results[done] = measure_topic(app, loads[done].mode, loads[done].subscribers, loads[done].messages);
+    if (app->exit_code == 0) {
+        bench_topic_table_head(app->text);
+        for (size_t i = 0; i < done; i++)
+            for (const struct bench_topic_result *r = results[i]; r != NULL; r = r->next)
+                bench_topic_table_row(app->text, r);
+    }
+    if (app->args.csv != NULL &&
+        bench_topic_csv(app->args.csv, (const struct bench_topic_result *const *)results, done, &reason) !=
+            CMQ_OK)
+        app->exit_code = fail(EX_CANTCREAT, &reason);
+    for (size_t i = 0; i < done; i++)
+        bench_topic_free(results[i]);
+}
+
+static void measure_topic_mode(struct app *app)
+{
+    const struct bench_args *args = &app->args;
+    static const struct topic_load fanout[] = {{BENCH_FANOUT, 1, 2000000},
+                                               {BENCH_FANOUT, 10, 1000000},
+                                               {BENCH_FANOUT, 100, 200000},
+                                               {BENCH_FANOUT, 1000, 20000}};
+    if (args->mode == BENCH_FANOUT && args->subscribers == 0) {
+        measure_topics(app, fanout, CMQ_COUNT_OF(fanout));
+        return;
+    }
+    struct topic_load load = {args->mode, (unsigned)args->subscribers, 10000000};
+    if (args->mode == BENCH_REPLAY)
+        load.subscribers = 1;
+    if (args->mode == BENCH_FANOUT)
+        load.messages = cmq_max_u64(20000000 / args->subscribers, 1);
+    if (args->mode == BENCH_GROUP)
+        load.messages = 1000000;
+    if (load.subscribers == 0)
+        load.subscribers = args->mode == BENCH_GROUP ? 8 : 2;
+    measure_topics(app, &load, 1);
+}
+
+/* ---- all ---- */
+
 /* Every load of the README's table. The table is printed only if all checks passed. */
 static void measure_all(struct app *app)
 {
@@ -163,8 +293,12 @@ static void measure_all(struct app *app)
         {BENCH_SUSTAINED, 3, "3,000,000/s"},
         {BENCH_BATCH, 1, "1,500,000/s"},
         {BENCH_SINGLE, 1, "60,000/s"},
+        {BENCH_DURABLE, 1, "1,500,000/s"},
+        {BENCH_DURABLE_SINGLE, 1, "15,000/s"},
         {BENCH_LATENCY, 1, "p50 150 us, p99 1 ms"},
     };
+    static const struct topic_load topic_loads[] = {
+        {BENCH_REPLAY, 1, 2000000}, {BENCH_FANOUT, 100, 100000}, {BENCH_GROUP, 8, 500000}};
     struct bench_result *results[CMQ_COUNT_OF(loads)] = {0};
     size_t done = 0;
     for (; done < CMQ_COUNT_OF(loads) && app->exit_code == 0; done++) {
@@ -185,6 +319,8 @@ static void measure_all(struct app *app)
     bench_idle_fini(&idle);
     for (size_t i = 0; i < done; i++)
         bench_run_free(results[i]);
+    if (app->exit_code == 0)
+        measure_topics(app, topic_loads, CMQ_COUNT_OF(topic_loads));
 }
 
 static enum cmq_err open_target(struct app *app, struct cmq_reason *reason)
@@ -232,14 +368,30 @@ static void run_mode(struct app *app)
         bench_machine_json(&app->json, &machine);
         bench_json_open(&app->json, "runs", '[');
     }
-    if (app->args.mode == BENCH_ALL) {
+    struct bench_idle idle = {0};
+    switch (app->args.mode) {
+    case BENCH_ALL:
         measure_all(app);
-    } else if (app->args.mode == BENCH_IDLE) {
-        struct bench_idle idle = {0};
+        break;
+    case BENCH_IDLE:
         (void)measure_idle(app, &idle);
         bench_idle_fini(&idle);
-    } else {
+        break;
+    case BENCH_REPLAY:
+    case BENCH_FANOUT:
+    case BENCH_GROUP:
+    case BENCH_SLOW:
+        measure_topic_mode(app);
+        break;
+    case BENCH_REFERENCE:
+    case BENCH_SUSTAINED:
+    case BENCH_BATCH:
+    case BENCH_SINGLE:
+    case BENCH_LATENCY:
+    case BENCH_DURABLE:
+    case BENCH_DURABLE_SINGLE:
         bench_run_free(measure(app, app->args.mode, app->args.repeat != 0 ? (unsigned)app->args.repeat : 1));
+        break;
     }
     if (app->json.out != NULL) {
         bench_json_close(&app->json, ']');
