@@ -13,8 +13,9 @@
 #include <unistd.h>
 
 #include "common/base/cmq_base.h"
+#include "tests/bench/fake_net.h"
 
-enum { CONNECTIONS = 64, LOOK_MS = 20, LATE_MS = 100, REQUEST_BYTES = 1 << 22 };
+enum { CONNECTIONS = 64, LATE_MS = 100, REQUEST_BYTES = 1 << 22 };
 
 static const char content_head[] = "{\"content\": \"";
 
@@ -48,42 +49,6 @@ struct fake_broker {
 static bool stopped(struct fake_broker *fake)
 {
     return atomic_load_explicit(&fake->stop, memory_order_relaxed) != 0;
-}
-
-static int listen_any(unsigned *ret_port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t bytes = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    cmq_assert(fd >= 0 && bind(fd, (struct sockaddr *)&address, bytes) == 0 && listen(fd, CONNECTIONS) == 0 &&
-               getsockname(fd, (struct sockaddr *)&address, &bytes) == 0);
-    *ret_port = ntohs(address.sin_port);
-    return fd;
-}
-
-/* Waits in short steps; false when the test is over. */
-static bool readable(struct fake_broker *fake, int fd)
-{
-    while (!stopped(fake)) {
-        struct pollfd wanted = {.fd = fd, .events = POLLIN};
-        if (poll(&wanted, 1, LOOK_MS) > 0)
-            return true;
-    }
-    return false;
-}
-
-static bool send_all(int fd, const void *data, size_t bytes, size_t piece_bytes)
-{
-    const char *at = data;
-    while (bytes > 0) {
-        size_t here = bytes < piece_bytes ? bytes : piece_bytes;
-        ssize_t got = send(fd, at, here, MSG_NOSIGNAL);
-        if (got <= 0)
-            return false;
-        at += got;
-        bytes -= (size_t)got;
-    }
-    return true;
 }
 
 /* ---- requests -> frames ---- */
@@ -227,21 +192,8 @@ static bool send_answer(struct fake_broker *fake, int fd, enum answer answer)
     if (answer == ANSWER_NONE)
         return true;
     return answer != ANSWER_RESET &&
-           send_all(fd, text, strlen(text), fake->fault == FAKE_NOISY ? 9 : SIZE_MAX) &&
+           fake_send_all(fd, text, strlen(text), fake->fault == FAKE_NOISY ? 9 : SIZE_MAX) &&
            fake->fault != FAKE_CLOSE_EACH;
-}
-
-/* Bytes of the request at the start of `in`; 0: not whole yet. */
-static size_t request_bytes(const char *in, size_t bytes, const char **ret_body)
-{
-    const char *gap = memmem(in, bytes, "\r\n\r\n", 4);
-    const char *length = memmem(in, bytes, "Content-Length: ", 16);
-    if (gap == NULL)
-        return 0;
-    cmq_assert(length != NULL && length < gap);
-    *ret_body = gap + 4;
-    size_t whole = (size_t)(gap + 4 - in) + strtoul(length + 16, NULL, 10);
-    return whole <= bytes ? whole : 0;
 }
 
 struct connection_start {
@@ -256,14 +208,14 @@ static void *connection_main(void *arg)
     char *in = malloc(REQUEST_BYTES + 1);
     size_t have = 0;
     bool open = in != NULL;
-    while (open && readable(start.fake, start.fd)) {
+    while (open && fake_readable(start.fd, &start.fake->stop)) {
         ssize_t got = recv(start.fd, in + have, REQUEST_BYTES - have, 0);
         if (got <= 0)
             break;
         have += (size_t)got;
         in[have] = '\0';
         const char *body = NULL;
-        size_t whole = request_bytes(in, have, &body);
+        size_t whole = fake_request_bytes(in, have, &body);
         if (whole == 0)
             continue;
         cmq_assert(whole == have); /* no pipelining */
@@ -278,7 +230,7 @@ static void *connection_main(void *arg)
 static void *http_main(void *arg)
 {
     struct fake_broker *fake = arg;
-    while (fake->connection_count < CONNECTIONS && readable(fake, fake->http_fd)) {
+    while (fake->connection_count < CONNECTIONS && fake_readable(fake->http_fd, &fake->stop)) {
         struct connection_start *start = malloc(sizeof *start);
         cmq_assert(start != NULL);
         *start =
@@ -293,40 +245,6 @@ static void *http_main(void *arg)
 
 /* ---- WebSocket ---- */
 
-static bool shake_hands(struct fake_broker *fake, int fd)
-{
-    static const char reply[] =
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-    char request[2048];
-    size_t have = 0;
-    while (memmem(request, have, "\r\n\r\n", 4) == NULL) {
-        if (!readable(fake, fd))
-            return false;
-        ssize_t got = recv(fd, request + have, sizeof request - have, 0);
-        if (got <= 0)
-            return false;
-        have += (size_t)got;
-    }
-    /* The key that belongs to the accepting value above, RFC 6455, section 1.3. */
-    return memmem(request, have, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", 45) != NULL &&
-           send_all(fd, reply, sizeof reply - 1, fake->fault == FAKE_NOISY ? 11 : SIZE_MAX);
-}
-
-/* first: FIN and opcode bits. */
-static bool send_frame(int fd, unsigned first, bool masked, const char *text, size_t bytes,
-                       size_t piece_bytes)
-{
-    uint8_t head[14] = {(uint8_t)first};
-    size_t head_bytes = 2;
-    unsigned wide = bytes < 126 ? 0 : bytes < 65536 ? 2 : 8;
-    head[1] = (uint8_t)((wide == 0 ? bytes : wide == 2 ? 126 : 127) | (masked ? 0x80u : 0));
-    for (unsigned i = 0; i < wide; i++)
-        head[head_bytes++] = (uint8_t)((uint64_t)bytes >> (8u * (wide - 1 - i)));
-    head_bytes += masked ? 4 : 0; /* a mask of zeros */
-    return send_all(fd, head, head_bytes, piece_bytes) && send_all(fd, text, bytes, piece_bytes);
-}
-
 /* Fragments of 7, 14, 21 ... bytes with pings between them. */
 static bool send_noisy(int fd, const struct frame *frame)
 {
@@ -335,9 +253,9 @@ static bool send_noisy(int fd, const struct frame *frame)
         size_t most = (size_t)part * 7u, here = frame->bytes - at < most ? frame->bytes - at : most;
         unsigned opcode = at == 0 ? 1u : 0u;
         bool last = at + here == frame->bytes;
-        if (!send_frame(fd, opcode | (last ? 0x80u : 0u), false, frame->text + at, here, 13))
+        if (!fake_send_frame(fd, opcode | (last ? 0x80u : 0u), false, frame->text + at, here, 13))
             return false;
-        if (part % 4 == 1 && !send_frame(fd, 0x89u, false, "are you there", 13, 3))
+        if (part % 4 == 1 && !fake_send_frame(fd, 0x89u, false, "are you there", 13, 3))
             return false;
         at += here;
     }
@@ -383,7 +301,8 @@ static void serve_client(struct fake_broker *fake, int fd)
 {
     int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    bool open = shake_hands(fake, fd);
+    char request[2048];
+    bool open = fake_shake_hands(fd, &fake->stop, "", fake->fault == FAKE_NOISY ? 11 : SIZE_MAX, request);
     while (open && !stopped(fake)) {
         struct frame *frame = take_frame(fake);
         if (frame == NULL) {
@@ -401,7 +320,8 @@ static void serve_client(struct fake_broker *fake, int fd)
         else if (fake->fault == FAKE_NOISY)
             open = send_noisy(fd, frame);
         else
-            open = send_frame(fd, 0x81u, frame->fault == FAKE_BAD_FRAME, frame->text, frame->bytes, SIZE_MAX);
+            open = fake_send_frame(fd, 0x81u, frame->fault == FAKE_BAD_FRAME, frame->text, frame->bytes,
+                                   SIZE_MAX);
         free(frame);
         open = open && take_client_frames(fake, fd);
     }
@@ -410,7 +330,7 @@ static void serve_client(struct fake_broker *fake, int fd)
 static void *ws_main(void *arg)
 {
     struct fake_broker *fake = arg;
-    while (readable(fake, fake->ws_fd)) {
+    while (fake_readable(fake->ws_fd, &fake->stop)) {
         int fd = accept4(fake->ws_fd, NULL, NULL, SOCK_CLOEXEC);
         cmq_assert(fd >= 0);
         serve_client(fake, fd);
@@ -428,8 +348,8 @@ struct fake_broker *fake_broker_start(enum fake_fault fault, unsigned long at)
     fake->fault = fault;
     fake->at = at;
     fake->last = &fake->first;
-    fake->http_fd = listen_any(&fake->http_port);
-    fake->ws_fd = listen_any(&fake->ws_port);
+    fake->http_fd = fake_listen(&fake->http_port);
+    fake->ws_fd = fake_listen(&fake->ws_port);
     cmq_assert(pthread_mutex_init(&fake->lock, NULL) == 0);
     cmq_assert(pthread_create(&fake->http_thread, NULL, http_main, fake) == 0);
     cmq_assert(pthread_create(&fake->ws_thread, NULL, ws_main, fake) == 0);

@@ -6,85 +6,18 @@
 
 #include <cmocka.h>
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/bench/fake_broker.h"
+#include "tests/bench/selftest_program.h"
 
-enum { OUTPUT_BYTES = 65536, ARGS_MAX = 24, CHECK_FAILED = 1, USAGE = 64, UNAVAILABLE = 69 };
-
-struct outcome {
-    int exit_code;
-    char text[OUTPUT_BYTES]; /* both outputs */
-};
-
-extern char **environ;
-
-static void read_all(int fd, char *ret_text)
-{
-    size_t have = 0;
-    ssize_t got = 0;
-    do {
-        have += (size_t)got;
-        got = read(fd, ret_text + have, OUTPUT_BYTES - 1 - have);
-    } while (got > 0);
-    ret_text[have] = '\0';
-}
-
-static void run_program(char *const *argv, struct outcome *ret_outcome)
-{
-    int ends[2];
-    posix_spawn_file_actions_t actions;
-    pid_t pid;
-    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-    assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
-    assert_int_equal(posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO), 0);
-    assert_int_equal(posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO), 0);
-    assert_int_equal(posix_spawn(&pid, CMQ_BENCH_PROGRAM, &actions, NULL, argv, environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    close(ends[1]);
-    read_all(ends[0], ret_outcome->text);
-    close(ends[0]);
-    int status = 0;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    ret_outcome->exit_code = WEXITSTATUS(status);
-}
-
-/* more: options separated by single blanks. */
 static void run_bench(const struct fake_broker *fake, const char *mode, const char *more,
                       struct outcome *ret_outcome)
 {
-    char port[16], ws_port[16], options[1024];
-    char *argv[ARGS_MAX] = {"cmq-bench", (char *)(uintptr_t)mode, "--port", port, "--ws-port", ws_port};
-    size_t count = 6;
-    snprintf(port, sizeof port, "%u", fake_broker_http_port(fake));
-    snprintf(ws_port, sizeof ws_port, "%u", fake_broker_ws_port(fake));
-    snprintf(options, sizeof options, "%s", more);
-    for (char *rest = options, *word; (word = strtok_r(rest, " ", &rest)) != NULL;) {
-        assert_true(count < ARGS_MAX - 1);
-        argv[count++] = word;
-    }
-    run_program(argv, ret_outcome);
-}
-
-static void assert_says(const struct outcome *outcome, const char *text)
-{
-    if (strstr(outcome->text, text) == NULL)
-        fail_msg("\"%s\" is not in:\n%s", text, outcome->text);
-}
-
-static void assert_does_not_say(const struct outcome *outcome, const char *text)
-{
-    if (strstr(outcome->text, text) != NULL)
-        fail_msg("\"%s\" is in:\n%s", text, outcome->text);
+    run_bench_at(fake_broker_http_port(fake), fake_broker_ws_port(fake), mode, more, ret_outcome);
 }
 
 /* 10 POSTs of 100 over one connection with a fault at message `at`: must fail, say why, and give no rate. */
