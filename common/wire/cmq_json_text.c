@@ -147,6 +147,7 @@ struct scan {
     struct cmq_span body;
     size_t string_offset; /* of the last opening quote */
     uint64_t depth;
+    uint64_t list_depth; /* inside the list of messages: the root, or its "messages" */
     uint32_t index;
     bool in_string, in_messages;
 };
@@ -167,8 +168,11 @@ static void scan_outside(struct scan *scan, size_t offset)
         scan->in_string = true;
         break;
     case '[':
-        scan->in_messages = scan->in_messages || (scan->depth == 1 && last_string_is_messages(scan));
         scan->depth++;
+        if (!scan->in_messages && (scan->depth == 1 || (scan->depth == 2 && last_string_is_messages(scan)))) {
+            scan->in_messages = true;
+            scan->list_depth = scan->depth;
+        }
         break;
     case '{':
         scan->depth++;
@@ -176,10 +180,10 @@ static void scan_outside(struct scan *scan, size_t offset)
     case ']':
     case '}':
         scan->depth -= scan->depth > 0;
-        scan->in_messages = scan->in_messages && scan->depth >= 2;
+        scan->in_messages = scan->in_messages && scan->depth >= scan->list_depth;
         break;
     case ',':
-        scan->index += scan->in_messages && scan->depth == 2;
+        scan->index += scan->in_messages && scan->depth == scan->list_depth;
         break;
     default:
         break;

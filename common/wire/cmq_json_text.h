@@ -31,7 +31,7 @@ size_t cmq_utf8_sequence_bytes(const uint8_t *src, const uint8_t *end);
 
 struct cmq_json_flaw {
     size_t offset;  /* SIZE_MAX if there is none */
-    uint32_t index; /* element of the root's "messages" that it is in, or UINT32_MAX */
+    uint32_t index; /* element of a root array, or of the root's "messages", that it is in; or UINT32_MAX */
     const char *text;
 };
 /* Finds the first byte that cannot be part of JSON: not UTF-8, a wrong escape or bare control character in a string, a

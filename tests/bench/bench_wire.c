@@ -29,21 +29,22 @@ static bool parse(struct bench *bench)
 {
     static const struct cmq_json_limits limits = {.message_bytes_max = 1u << 20, .messages_max = UINT32_MAX};
     struct cmq_json_error error;
-    uint32_t count;
+    struct cmq_json_found found;
     bench->messages.bytes = 0;
-    return cmq_json_parse_batch(bench->parser, bench->body, &limits, &bench->messages, &count, &error) ==
+    return cmq_json_parse_batch(bench->parser, bench->body, &limits, &bench->messages, &found, &error) ==
                CMQ_OK &&
-           count == bench->count;
+           found.messages == bench->count;
 }
 
 static bool parse_singles(struct bench *bench)
 {
     static const struct cmq_json_limits limits = {.message_bytes_max = 1u << 20, .messages_max = 1};
     static const char single[64 + CMQ_JSON_PADDING] = "{\"content\": \"message_1\"}";
+    struct cmq_json_found found;
     struct cmq_json_error error;
     for (uint32_t i = 0; i < bench->count; i++) {
         bench->messages.bytes = 0;
-        if (cmq_json_parse_single(bench->parser, cmq_span_make(single, 24), &limits, &bench->messages,
+        if (cmq_json_parse_single(bench->parser, cmq_span_make(single, 24), &limits, &bench->messages, &found,
                                   &error) != CMQ_OK)
             return false;
     }

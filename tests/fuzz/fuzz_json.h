@@ -1,9 +1,9 @@
 /*
- * fuzz_json: what both JSON targets check of a body that was taken.
+ * fuzz_json: what all JSON targets check of a body that was taken.
  * Ownership: none.
  * Units: bytes.
  * Errors: aborts on a finding.
- * Callers: fuzz_json_single, fuzz_json_batch.
+ * Callers: fuzz_json_single, fuzz_json_batch, fuzz_json_topic.
  */
 #ifndef FUZZ_JSON_H
 #define FUZZ_JSON_H
@@ -14,6 +14,7 @@
 #include "common/wire/cmq_json_in.h"
 #include "common/wire/cmq_json_out.h"
 #include "common/wire/cmq_json_out_int.h"
+#include "common/wire/cmq_type.h"
 
 #define FUZZ_BODY_BYTES_MAX (1u << 20)
 
@@ -52,12 +53,13 @@ static inline void fuzz_check_message(struct cmq_json_parser *parser, struct cmq
     memcpy(body + bytes, after, sizeof after - 1);
     bytes += sizeof after - 1;
     struct cmq_buf messages;
+    struct cmq_json_found found;
     struct cmq_json_error error;
     struct cmq_mp_reader reader;
     struct cmq_message message;
     cmq_buf_init(&messages, SIZE_MAX / 4);
-    cmq_assert(cmq_json_parse_single(parser, cmq_span_make(body, bytes), &fuzz_limits, &messages, &error) ==
-               CMQ_OK);
+    cmq_assert(cmq_json_parse_single(parser, cmq_span_make(body, bytes), &fuzz_limits, &messages, &found,
+                                     &error) == CMQ_OK);
     cmq_mp_reader_init(&reader, cmq_buf_span(&messages));
     cmq_assert(cmq_message_next(&reader, &message) == CMQ_OK && cmq_mp_left(&reader) == 0);
     cmq_assert(message.text && message.body.bytes == text.bytes);
@@ -67,16 +69,29 @@ static inline void fuzz_check_message(struct cmq_json_parser *parser, struct cmq
     free(other);
 }
 
+/* What is said to be JSON is taken as JSON when it stands alone. */
+static inline void fuzz_check_value(struct cmq_json_parser *parser, struct cmq_span text)
+{
+    struct cmq_json_error error;
+    uint8_t *body = fuzz_padded(text.data, text.bytes);
+    cmq_assert(cmq_json_check(parser, cmq_span_make(body, text.bytes), &error) == CMQ_OK);
+    free(body);
+}
+
 static inline void fuzz_check_messages(struct cmq_json_parser *parser, struct cmq_span messages,
                                        uint32_t count)
 {
     struct cmq_mp_reader reader;
     cmq_mp_reader_init(&reader, messages);
     for (uint32_t i = 0; i < count; i++) {
-        struct cmq_message message;
-        cmq_assert(cmq_message_next(&reader, &message) == CMQ_OK);
+        struct cmq_message_full message;
+        cmq_assert(cmq_message_read(&reader, &message) == CMQ_OK && message.text && !message.left_out);
         cmq_assert(message.body.bytes <= fuzz_limits.message_bytes_max);
+        cmq_assert(message.id.bytes == 0 || cmq_message_id_is_good(message.id));
         fuzz_check_message(parser, message.body);
+        if (message.type.bytes == sizeof CMQ_TYPE_JSON_TEXT - 1 &&
+            memcmp(message.type.data, CMQ_TYPE_JSON_TEXT, message.type.bytes) == 0)
+            fuzz_check_value(parser, message.body);
     }
     cmq_assert(cmq_mp_left(&reader) == 0);
 }

@@ -13,12 +13,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     uint8_t *body = fuzz_padded(data, bytes);
     struct cmq_buf messages;
     struct cmq_json_error error;
-    uint32_t count = 1;
+    struct cmq_json_found found = {0};
     cmq_buf_init(&messages, bytes); /* the messages never take more than the body */
     enum cmq_err err =
-        cmq_json_parse_batch(parser, cmq_span_make(body, bytes), &fuzz_limits, &messages, &count, &error);
+        cmq_json_parse_batch(parser, cmq_span_make(body, bytes), &fuzz_limits, &messages, &found, &error);
     if (err == CMQ_OK) {
-        fuzz_check_messages(parser, cmq_buf_span(&messages), count);
+        fuzz_check_messages(parser, cmq_buf_span(&messages), found.messages);
     } else {
         cmq_assert(messages.bytes == 0);
         fuzz_check_error(&error, bytes);

@@ -15,7 +15,7 @@
 
 #define NO_INDEX UINT32_MAX
 
-enum kind { SINGLE, BATCH };
+enum kind { SINGLE, BATCH, TOPIC };
 
 static struct cmq_json_parser *parser;
 static const struct cmq_json_limits wide = {.message_bytes_max = 1u << 20, .messages_max = 1000000};
@@ -37,6 +37,7 @@ struct result {
     enum cmq_err err;
     struct cmq_json_error error;
     uint32_t count;
+    bool has_ids;
     struct cmq_buf messages;
 };
 
@@ -53,9 +54,15 @@ static struct result parse_padded(enum kind kind, struct cmq_span body, const st
     cmq_buf_init(&result.messages, SIZE_MAX / 4);
     assert_int_equal(cmq_buf_append(&result.messages, "before", 6), CMQ_OK);
     struct cmq_span span = cmq_span_make(padded, body.bytes);
-    result.err = kind == SINGLE ? cmq_json_parse_single(parser, span, limits, &result.messages, &result.error)
-                                : cmq_json_parse_batch(parser, span, limits, &result.messages, &result.count,
-                                                       &result.error);
+    static enum cmq_err (*const parse[])(
+        struct cmq_json_parser *, struct cmq_span, const struct cmq_json_limits *, struct cmq_buf *,
+        struct cmq_json_found *, struct cmq_json_error *) = {[SINGLE] = cmq_json_parse_single,
+                                                             [BATCH] = cmq_json_parse_batch,
+                                                             [TOPIC] = cmq_json_parse_topic_batch};
+    struct cmq_json_found found = {.messages = 77};
+    result.err = parse[kind](parser, span, limits, &result.messages, &found, &result.error);
+    result.count = found.messages;
+    result.has_ids = found.has_ids;
     assert_true(result.messages.bytes >= 6);
     assert_memory_equal(result.messages.data, "before", 6);
     if (result.err != CMQ_OK) {
@@ -76,8 +83,7 @@ static void expect_messages(enum kind kind, struct cmq_span body, uint32_t count
         if (result.err != CMQ_OK)
             fail_msg("%.*s: %s at %zu", (int)body.bytes, (const char *)body.data, result.error.text,
                      result.error.offset);
-        if (kind == BATCH)
-            assert_int_equal(result.count, count);
+        assert_int_equal(result.count, kind == SINGLE ? 1 : count);
         assert_int_equal(result.messages.bytes - 6, expected.bytes);
         assert_memory_equal(result.messages.data + 6, expected.data, expected.bytes);
         cmq_buf_fini(&result.messages);
@@ -144,7 +150,7 @@ static void good_single_bodies_become_one_message(void **state)
              "\xaf"
              "gr\xc3\xbc\xc3\x9f \xe2\x80\xa8\xf0\x9f\x98\x80\x7f"),
         GOOD("{\"c\\u006fntent\":\"x\"}", 1, "\xa1x"),
-        GOOD("{\"id\":1,\"content\":\"x\",\"more\":[1,-0.5e+3,{\"content\":\"y\"},[],{},true,false,null]}", 1,
+        GOOD("{\"no\":1,\"content\":\"x\",\"more\":[1,-0.5e+3,{\"content\":\"y\"},[],{},true,false,null]}", 1,
              "\xa1x"),
         GOOD("{\"Content\":\"y\",\"content\":\"x\",\"content \":\"y\",\"conten\":1,\"contents\":2,\"\":3}", 1,
              "\xa1x"),
@@ -173,7 +179,7 @@ static void good_batches_become_messages(void **state)
         GOOD("{\"messages\": [{\"content\": \"message_1\"}, {\"content\": \"message_2\"}]}", 2,
              "\xa9message_1\xa9message_2"),
         GOOD("{\"messages\":[{\"content\":\"\"},{\"content\":\"\"},{\"content\":\"\"}]}", 3, "\xa0\xa0\xa0"),
-        GOOD("{\"messages\":[{\"id\":[1],\"content\":\"a\"},{\"content\":\"b\",\"x\":null}],\"x\":\"y\"}", 2,
+        GOOD("{\"messages\":[{\"no\":[1],\"content\":\"a\"},{\"content\":\"b\",\"x\":null}],\"x\":\"y\"}", 2,
              "\xa1"
              "a\xa1"
              "b"),
@@ -431,15 +437,17 @@ static void bodies_and_buffers_have_limits_of_their_own(void **state)
     assert_int_equal(cmq_json_parser_new(15, &small), CMQ_OK);
     static const char body[15 + 1 + CMQ_JSON_PADDING] = "{\"content\":\"x\"} ";
     struct cmq_buf messages;
+    struct cmq_json_found found;
     struct cmq_json_error error;
     cmq_buf_init(&messages, 15);
-    assert_int_equal(cmq_json_parse_single(small, cmq_span_make(body, 15), &wide, &messages, &error), CMQ_OK);
+    assert_int_equal(cmq_json_parse_single(small, cmq_span_make(body, 15), &wide, &messages, &found, &error),
+                     CMQ_OK);
     assert_int_equal(messages.bytes, 2);
-    assert_int_equal(cmq_json_parse_single(small, cmq_span_make(body, 15), &wide, &messages, &error),
+    assert_int_equal(cmq_json_parse_single(small, cmq_span_make(body, 15), &wide, &messages, &found, &error),
                      CMQ_ERR_TOO_BIG);
     assert_int_equal(messages.bytes, 2);
     cmq_buf_clear(&messages, 0);
-    assert_int_equal(cmq_json_parse_single(small, cmq_span_make(body, 16), &wide, &messages, &error),
+    assert_int_equal(cmq_json_parse_single(small, cmq_span_make(body, 16), &wide, &messages, &found, &error),
                      CMQ_ERR_TOO_BIG);
     assert_int_equal(error.offset, SIZE_MAX);
     cmq_buf_fini(&messages);
@@ -594,9 +602,288 @@ static void cut_escapes_are_wrong(void **state)
     }
 }
 
+/* ---- ids, and the batch of a topic ---- */
+
+struct good {
+    const char *body;
+    size_t bytes;
+    uint32_t count;
+    const char *expected;
+    size_t expected_bytes;
+};
+
+static void expect_all_good(enum kind kind, const struct good *good, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        expect_messages(kind, cmq_span_make(good[i].body, good[i].bytes), good[i].count,
+                        cmq_span_make(good[i].expected, good[i].expected_bytes));
+}
+
+/* An array message as it is packed: text body of up to 31 bytes; type and id with their heads, or nil. */
+#define FULL(body_head, body, type, id) "\x95" body_head body type id "\xc0\xc0"
+#define NIL                             "\xc0"
+#define JSON_TYPE \
+    "\xb0"        \
+    "application/json"
+
+static void ids_of_the_original_bodies_are_kept(void **state)
+{
+    (void)state;
+    static const struct good singles[] = {
+        GOOD("{\"content\":\"a\",\"id\":\"o-1\"}", 1, FULL("\xa1", "a", NIL, "\xa3o-1")),
+        GOOD("{\"id\":\"o-1\",\"x\":[{}],\"content\":\"\"}", 1, FULL("\xa0", "", NIL, "\xa3o-1")),
+        GOOD("{\"\\u0069d\":\"\\u0041\",\"content\":\"a\"}", 1,
+             FULL("\xa1", "a", NIL,
+                  "\xa1"
+                  "A")),
+    };
+    static const struct good batches[] = {
+        GOOD("{\"messages\":[{\"content\":\"a\"},{\"content\":\"b\",\"id\":\"2\"},{\"content\":\"c\"}]}", 3,
+             "\xa1"
+             "a" FULL("\xa1", "b", NIL,
+                      "\xa1"
+                      "2") "\xa1"
+                           "c"),
+    };
+    expect_all_good(SINGLE, singles, CMQ_COUNT_OF(singles));
+    expect_all_good(BATCH, batches, CMQ_COUNT_OF(batches));
+}
+
+static void ids_against_the_rules_are_refused(void **state)
+{
+    (void)state;
+    char too_long[200];
+    int bytes = snprintf(too_long, sizeof too_long, "{\"content\":\"a\",\"id\":\"%0129d\"}", 1);
+    const struct bad singles[] = {
+        {too_long, (size_t)bytes, 20, NO_INDEX, "1 to 128 visible"},
+        BAD("{\"id\":\"\",\"content\":\"a\"}", 6, NO_INDEX, "1 to 128 visible"),
+        BAD("{\"id\":\"a b\",\"content\":\"a\"}", 6, NO_INDEX, "1 to 128 visible"),
+        BAD("{\"id\":\"\xc3\xa9\",\"content\":\"a\"}", 6, NO_INDEX, "1 to 128 visible"),
+        BAD("{\"id\":7,\"content\":\"a\"}", 6, NO_INDEX, "1 to 128 visible"),
+        BAD("{\"id\":\"\\x\",\"content\":\"a\"}", 7, NO_INDEX, "escape"),
+        BAD("{\"id\":\"a\",\"id\":\"a\",\"content\":\"a\"}", 10, NO_INDEX, "\"id\" is there twice"),
+        BAD("{\"id\":\"a\"}", 0, NO_INDEX, "content"),
+    };
+    for (size_t i = 0; i < CMQ_COUNT_OF(singles); i++)
+        expect_bad(SINGLE, &singles[i]);
+    static const struct bad batch =
+        BAD("{\"messages\":[{\"content\":\"a\"},{\"content\":\"b\",\"id\":2}]}", 49, 1, "1 to 128 visible");
+    expect_bad(BATCH, &batch);
+}
+
+static void a_topic_batch_takes_strings_and_objects(void **state)
+{
+    (void)state;
+    static const struct good table[] = {
+        GOOD("[]", 0, ""),
+        GOOD(" [ \"a\" , \"\" , \"\\u00e9\" ] ", 3,
+             "\xa1"
+             "a"
+             "\xa0"
+             "\xa2\xc3\xa9"),
+        GOOD("[{\"data\":\"a\"},{\"data\":\"b\",\"id\":\"2\"}]", 2,
+             "\xa1"
+             "a" FULL("\xa1", "b", NIL,
+                      "\xa1"
+                      "2")),
+        GOOD("[{\"data\":1}]", 1, FULL("\xa1", "1", JSON_TYPE, NIL)),
+        GOOD("[{\"data\":null },{\"data\":true}]", 2,
+             FULL("\xa4", "null", JSON_TYPE, NIL) FULL("\xa4", "true", JSON_TYPE, NIL)),
+        GOOD("[{\"data\": {\"k\" : [1, \"x\"]} , \"id\":\"3\"}]", 1,
+             FULL("\xb0", "{\"k\" : [1, \"x\"]}", JSON_TYPE,
+                  "\xa1"
+                  "3")),
+        GOOD("[{\"data\":[],\"type\":\"application/json; charset=UTF-8\"}]", 1,
+             FULL("\xa2", "[]", JSON_TYPE, NIL)),
+        GOOD("[{\"type\":\"text/html\",\"data\":\"<b>\"}]", 1, FULL("\xa3", "<b>", "\xa9text/html", NIL)),
+        GOOD("[{\"type\":\"text/plain\",\"data\":\"a\"}]", 1,
+             "\xa1"
+             "a"),
+        GOOD("[{\"type\":\"Text/Plain;charset=utf-8\",\"data\":{}}]", 1, "\xa2{}"),
+        GOOD("[{\"type\":\"a/b+json\",\"data\":{}}]", 1,
+             FULL("\xa2", "{}",
+                  "\xa8"
+                  "a/b+json",
+                  NIL)),
+    };
+    expect_all_good(TOPIC, table, CMQ_COUNT_OF(table));
+}
+
+static void a_topic_batch_is_strict(void **state)
+{
+    (void)state;
+    static const struct bad table[] = {
+        BAD("{}", 0, NO_INDEX, "expected an array"),
+        BAD("\"a\"", 0, NO_INDEX, "expected an array"),
+        BAD("[", 1, 0, "ends too early"),
+        BAD("[1]", 1, 0, "expected a string or"),
+        BAD("[\"a\",[]]", 5, 1, "expected a string or"),
+        BAD("[\"a\",]", 5, 1, "expected a string or"),
+        BAD("[\"a\"}", 4, NO_INDEX, "expected ',' or ']'"),
+        BAD("[\"a\"] x", 6, NO_INDEX, "follows the JSON array"),
+        BAD("[\"a\",{}]", 5, 1, "expected a string or"),
+        BAD("[{\"id\":\"1\"}]", 1, 0, "expected a string or"),
+        BAD("[{\"data\":1,\"Data\":2}]", 11, 0, "unknown member \"Data\";"),
+        BAD("[{\"data\":1,\"d\\u0000\xc3\xa9\":2}]", 11, 0, "unknown member \"d???\";"),
+        BAD("[{\"data\":1,\"012345678901234567890123456789012\":2}]", 11, 0,
+            "\"01234567890123456789012345678901\"...;"),
+        BAD("[{\"data\":1,\"data\":2}]", 11, 0, "\"data\" is there twice"),
+        BAD("[{\"data\":x}]", 9, 0, "not a JSON value"),
+        BAD("[{\"data\":{\"a\":}}]", 14, 0, "not a JSON value"),
+        BAD("[{\"data\":1,\"type\":1}]", 18, 0, "media type"),
+        BAD("[{\"data\":1,\"type\":\"html\"}]", 18, 0, "media type"),
+        BAD("[{\"data\":1,\"type\":\"\"}]", 18, 0, "media type"),
+        BAD("[{\"data\":1,\"type\":\"\\ud800\"}]", 19, 0, "surrogate"),
+        BAD("[{\"data\":1,\"type\":\"application/json;charset=utf-16\"}]", 18, 0, "UTF-8"),
+        BAD("[\"\",{\"data\":\"1\",\"type\":\"application/json\"}]", 4, 1, "not a string"),
+        BAD("[\"a\",\"\xff\"]", 6, 1, "UTF-8"),
+        BAD("[\"a\",\"b", 5, 1, "not closed"),
+    };
+    for (size_t i = 0; i < CMQ_COUNT_OF(table); i++)
+        expect_bad(TOPIC, &table[i]);
+    char long_type[200];
+    int bytes = snprintf(long_type, sizeof long_type, "[{\"type\":\"a/%0126d\",\"data\":1}]", 1);
+    expect_bad(TOPIC, &(struct bad){long_type, (size_t)bytes, 9, 0, "media type"});
+}
+
+static void a_topic_batch_has_limits(void **state)
+{
+    (void)state;
+    const struct cmq_json_limits narrow = {.message_bytes_max = 4, .messages_max = 2};
+    static const char *const table[] = {"[\"12345\"]", "[{\"data\":\"12345\"}]", "[{\"data\":12345}]",
+                                        "[\"\",\"\",\"\"]"};
+    for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
+        struct result result = parse_padded(TOPIC, cmq_span_make(table[i], strlen(table[i])), &narrow, 0);
+        assert_int_equal(result.err, CMQ_ERR_TOO_BIG);
+        assert_int_equal(result.error.index, i == 3 ? 2 : 0);
+        cmq_buf_fini(&result.messages);
+    }
+    static const char body[32 + CMQ_JSON_PADDING] = "[{\"data\":1},{\"data\":2}]";
+    struct cmq_buf messages;
+    struct cmq_json_found found;
+    struct cmq_json_error error;
+    cmq_buf_init(&messages, 300);
+    assert_int_equal(
+        cmq_json_parse_topic_batch(parser, cmq_span_make(body, 23), &wide, &messages, &found, &error),
+        CMQ_ERR_TOO_BIG);
+    assert_int_equal(messages.bytes, 0);
+    assert_int_equal(error.index, 1);
+    cmq_buf_fini(&messages);
+}
+
+/* Room is made message by message: every length, and growth in between. */
+static void large_topic_batches_grow_as_they_must(void **state)
+{
+    (void)state;
+    enum { COUNT = 3000 };
+    char *body = malloc(COUNT * 20 + 200000 + CMQ_JSON_PADDING);
+    assert_non_null(body);
+    char *at = stpcpy(body, "[\"");
+    memset(at, 'x', 70000);
+    at = stpcpy(at + 70000, "\"");
+    for (unsigned i = 0; i < COUNT; i++)
+        at += snprintf(at, 20, i % 2 ? ",{\"data\":%u}" : ",\"%u\"", i);
+    at = stpcpy(at, "]");
+    struct result result = parse_padded(TOPIC, cmq_span_make(body, (size_t)(at - body)), &wide, 0);
+    assert_int_equal(result.err, CMQ_OK);
+    assert_int_equal(result.count, COUNT + 1);
+    assert_false(result.has_ids);
+    struct cmq_mp_reader reader;
+    struct cmq_message_full message;
+    cmq_mp_reader_init(&reader, cmq_span_make(result.messages.data + 6, result.messages.bytes - 6));
+    assert_int_equal(cmq_message_read(&reader, &message), CMQ_OK);
+    assert_int_equal(message.body.bytes, 70000);
+    for (unsigned i = 0; i < COUNT; i++) {
+        char number[12];
+        (void)snprintf(number, sizeof number, "%u", i);
+        assert_int_equal(cmq_message_read(&reader, &message), CMQ_OK);
+        assert_int_equal(message.body.bytes, strlen(number));
+        assert_memory_equal(message.body.data, number, message.body.bytes);
+        assert_int_equal(message.type.bytes, i % 2 ? 16 : 0);
+    }
+    assert_int_equal(cmq_mp_left(&reader), 0);
+    cmq_buf_fini(&result.messages);
+    free(body);
+}
+
+static void ids_are_announced(void **state)
+{
+    (void)state;
+    static const struct {
+        enum kind kind;
+        const char *body;
+        bool has_ids;
+    } table[] = {
+        {SINGLE, "{\"content\":\"a\"}", false},
+        {SINGLE, "{\"content\":\"a\",\"id\":\"1\"}", true},
+        {BATCH, "{\"messages\":[{\"content\":\"a\",\"id\":\"1\"},{\"content\":\"a\"}]}", true},
+        {TOPIC, "[\"a\",{\"data\":\"a\",\"type\":\"a/b\"}]", false},
+        {TOPIC, "[{\"data\":\"a\",\"id\":\"1\"},\"a\"]", true},
+    };
+    for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
+        struct result result =
+            parse_padded(table[i].kind, cmq_span_make(table[i].body, strlen(table[i].body)), &wide, 0);
+        assert_int_equal(result.err, CMQ_OK);
+        assert_int_equal(result.has_ids, table[i].has_ids);
+        cmq_buf_fini(&result.messages);
+    }
+}
+
+static void any_value_can_be_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body;
+        size_t offset; /* SIZE_MAX: good */
+    } table[] = {{"1", SIZE_MAX},
+                 {" \"a\" ", SIZE_MAX},
+                 {"{\"a\":[1,{}]}", SIZE_MAX},
+                 {"[]", SIZE_MAX},
+                 {"null", SIZE_MAX},
+                 {"", 0},
+                 {" ", 1},
+                 {"nul", 0},
+                 {"1 2", 2},
+                 {"[1,]", 3},
+                 {"{\"a\"}", 4},
+                 {"[1}", 2},
+                 {"\"\\x\"", 1},
+                 {"\"a", 0},
+                 {"{} {}", 3},
+                 {"\"\xff\"", 1}};
+    for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
+        struct cmq_json_error error = {.offset = 99};
+        char body[16 + CMQ_JSON_PADDING] = {0};
+        size_t bytes = strlen(table[i].body);
+        memcpy(body, table[i].body, bytes);
+        enum cmq_err err = cmq_json_check(parser, cmq_span_make(body, bytes), &error);
+        if (table[i].offset == SIZE_MAX ? err != CMQ_OK
+                                        : err != CMQ_ERR_MALFORMED || error.offset != table[i].offset)
+            fail_msg("%s: %d at %zu: %s", table[i].body, (int)err, error.offset, error.text);
+    }
+}
+
+static void utf8_is_told_from_octets(void **state)
+{
+    (void)state;
+    assert_true(cmq_utf8_is_valid(cmq_span_make(NULL, 0)));
+    assert_true(cmq_utf8_is_valid(cmq_span_make("a\xc3\xa9\0", 4)));
+    assert_false(cmq_utf8_is_valid(cmq_span_make("a\xc3", 2)));
+    assert_false(cmq_utf8_is_valid(cmq_span_make("\xed\xa0\x80", 3)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ids_of_the_original_bodies_are_kept),
+        cmocka_unit_test(ids_against_the_rules_are_refused),
+        cmocka_unit_test(a_topic_batch_takes_strings_and_objects),
+        cmocka_unit_test(a_topic_batch_is_strict),
+        cmocka_unit_test(a_topic_batch_has_limits),
+        cmocka_unit_test(large_topic_batches_grow_as_they_must),
+        cmocka_unit_test(ids_are_announced),
+        cmocka_unit_test(any_value_can_be_checked),
+        cmocka_unit_test(utf8_is_told_from_octets),
         cmocka_unit_test(good_single_bodies_become_one_message),
         cmocka_unit_test(good_batches_become_messages),
         cmocka_unit_test(bad_single_bodies_are_refused_where_they_are_wrong),
