@@ -1,5 +1,6 @@
 #include "ingest/ing_batch.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/cmq_buf.h"
@@ -8,8 +9,8 @@
 
 /* Memory of the parser and the messages stays for the next request unless a body was larger than this. */
 enum { KEEP_BYTES = 1 << 20 };
-/* Room behind the messages for wide stores. */
-enum { MESSAGES_EXTRA = 64 };
+/* What messages with ids and types may have besides the body's bytes; the ring takes as much. */
+enum { MESSAGES_EXTRA = 2048, EXTRA_SHARE = 1024 };
 
 #define TOPIC_BYTES (sizeof CMQ_TOPIC_DEFAULT - 1)
 
@@ -19,7 +20,8 @@ struct ing_packer {
     struct cmq_json_parser *parser; /* NULL: made at the next use */
     struct cmq_buf messages;
     struct cmq_json_error error;
-    uint8_t head[CMQ_BATCH_HEAD_BYTES + CMQ_PLAIN_UNIT_BYTES + TOPIC_BYTES];
+    uint8_t head[CMQ_BATCH_HEAD_BYTES + CMQ_PLAIN_UNIT_BYTES + CMQ_TOPIC_BYTES_MAX + CMQ_MESSAGE_KEY_BYTES +
+                 CMQ_MESSAGE_ID_BYTES_MAX];
 };
 
 enum cmq_err ing_packer_new(size_t body_bytes_max, const struct cmq_json_limits *limits,
@@ -30,9 +32,7 @@ enum cmq_err ing_packer_new(size_t body_bytes_max, const struct cmq_json_limits 
         return CMQ_ERR_NOMEM;
     packer->body_bytes_max = body_bytes_max;
     packer->limits = *limits;
-    /* A packed message is shorter than its JSON: at most 5 bytes stand for at least 14 of `{"content":""}`.
-     */
-    cmq_buf_init(&packer->messages, body_bytes_max + MESSAGES_EXTRA);
+    cmq_buf_init(&packer->messages, body_bytes_max + body_bytes_max / EXTRA_SHARE + MESSAGES_EXTRA);
     *ret_packer = packer;
     return CMQ_OK;
 }
@@ -46,19 +46,61 @@ void ing_packer_free(struct ing_packer *packer)
     free(packer);
 }
 
-static enum cmq_err parse(struct ing_packer *packer, enum ing_route route, struct cmq_span body,
-                          uint32_t *ret_count)
+static enum cmq_err need_parser(struct ing_packer *packer)
 {
-    if (packer->parser == NULL) {
-        enum cmq_err err = cmq_json_parser_new(packer->body_bytes_max, &packer->parser);
-        if (err != CMQ_OK)
-            return err;
+    return packer->parser != NULL ? CMQ_OK : cmq_json_parser_new(packer->body_bytes_max, &packer->parser);
+}
+
+/* The body as it is: text if it is UTF-8, else octets. */
+static enum cmq_err take_whole(struct ing_packer *packer, const struct ing_order *order, struct cmq_span body)
+{
+    struct cmq_message_full message = {.body = body, .text = true};
+    enum cmq_err err = CMQ_OK;
+    if (body.bytes > packer->limits.message_bytes_max) {
+        (void)snprintf(packer->error.text, sizeof packer->error.text,
+                       "the message has %zu bytes; at most %zu are allowed", body.bytes,
+                       packer->limits.message_bytes_max);
+        return CMQ_ERR_TOO_BIG;
     }
-    if (route == ING_ROUTE_BATCH)
-        return cmq_json_parse_batch(packer->parser, body, &packer->limits, &packer->messages, ret_count,
+    if (order->type == CMQ_TYPE_JSON) {
+        err = cmq_json_check(packer->parser, body, &packer->error);
+        message.type = cmq_span_make(CMQ_TYPE_JSON_TEXT, sizeof CMQ_TYPE_JSON_TEXT - 1);
+    } else {
+        message.text = cmq_utf8_is_valid(body);
+        if (order->type == CMQ_TYPE_OTHER)
+            message.type = order->type_text;
+    }
+    if (err == CMQ_OK)
+        err = cmq_buf_reserve(&packer->messages, CMQ_MESSAGE_FULL_BYTES + body.bytes + message.type.bytes);
+    if (err == CMQ_OK)
+        packer->messages.bytes = cmq_message_write(packer->messages.data, &message);
+    return err;
+}
+
+static enum cmq_err parse(struct ing_packer *packer, const struct ing_order *order, struct cmq_span body,
+                          struct cmq_json_found *ret_found)
+{
+    enum cmq_err err = need_parser(packer);
+    if (err != CMQ_OK)
+        return err;
+    switch (order->route) {
+    case ING_ROUTE_SINGLE:
+        return cmq_json_parse_single(packer->parser, body, &packer->limits, &packer->messages, ret_found,
+                                     &packer->error);
+    case ING_ROUTE_BATCH:
+        return cmq_json_parse_batch(packer->parser, body, &packer->limits, &packer->messages, ret_found,
                                     &packer->error);
-    *ret_count = 1;
-    return cmq_json_parse_single(packer->parser, body, &packer->limits, &packer->messages, &packer->error);
+    case ING_ROUTE_TOPIC_BATCH:
+        return cmq_json_parse_topic_batch(packer->parser, body, &packer->limits, &packer->messages, ret_found,
+                                          &packer->error);
+    case ING_ROUTE_TOPIC:
+        *ret_found = (struct cmq_json_found){.messages = 1};
+        return take_whole(packer, order, body);
+    case ING_ROUTE_NONE:
+    case ING_ROUTE_ROOT:
+        break;
+    }
+    return CMQ_ERR_INVALID;
 }
 
 static struct ing_problem problem_of(const struct ing_packer *packer, enum cmq_err err)
@@ -89,20 +131,44 @@ static void forget_last(struct ing_packer *packer)
     packer->error.text[0] = '\0';
 }
 
-struct ing_problem ing_batch_pack(struct ing_packer *packer, enum ing_route route, struct cmq_span body,
-                                  uint64_t accepted_at_ms, struct ing_batch *ret_batch)
+/* The head of the batch and the request's key; returns their bytes. */
+static size_t put_head(struct ing_packer *packer, const struct ing_order *order,
+                       const struct cmq_json_found *found)
 {
-    cmq_assert(route == ING_ROUTE_SINGLE || route == ING_ROUTE_BATCH);
+    uint8_t key[CMQ_MESSAGE_KEY_BYTES + CMQ_MESSAGE_ID_BYTES_MAX];
+    size_t key_bytes = order->key.bytes != 0 ? cmq_message_key_write(key, order->key) : 0;
+    const struct cmq_plain_head head = {
+        .unit_count = 1,
+        .accepted_at_ms = order->accepted_at_ms,
+        .flags = (found->has_ids ? CMQ_PLAIN_HAS_IDS : 0u) | (key_bytes != 0 ? CMQ_PLAIN_HAS_KEY : 0u),
+    };
+    bool named = order->route == ING_ROUTE_TOPIC || order->route == ING_ROUTE_TOPIC_BATCH;
+    size_t bytes = cmq_plain_encode_head(packer->head, &head,
+                                         named ? order->topic : cmq_span_make(CMQ_TOPIC_DEFAULT, TOPIC_BYTES),
+                                         found->messages, (uint32_t)(key_bytes + packer->messages.bytes));
+    if (key_bytes != 0)
+        memcpy(packer->head + bytes, key, key_bytes);
+    return bytes + key_bytes;
+}
+
+struct ing_problem ing_batch_pack(struct ing_packer *packer, const struct ing_order *order,
+                                  struct cmq_span body, struct ing_batch *ret_batch)
+{
     forget_last(packer);
-    uint32_t count = 0;
-    enum cmq_err err = parse(packer, route, body, &count);
+    struct cmq_json_found found = {0};
+    enum cmq_err err = parse(packer, order, body, &found);
     if (err != CMQ_OK)
         return problem_of(packer, err);
-    struct cmq_span messages = cmq_buf_span(&packer->messages);
-    const struct cmq_plain_head head = {.unit_count = 1, .accepted_at_ms = accepted_at_ms};
-    size_t head_bytes = cmq_plain_encode_head(
-        packer->head, &head, cmq_span_make(CMQ_TOPIC_DEFAULT, TOPIC_BYTES), count, (uint32_t)messages.bytes);
-    *ret_batch =
-        (struct ing_batch){.parts = {cmq_span_make(packer->head, head_bytes), messages}, .count = count};
+    bool has_key = order->key.bytes != 0;
+    if (has_key && found.has_ids)
+        return ing_problem_make(ING_PROBLEM_BAD_HEADER, "Idempotency-Key covers the whole request: send it, "
+                                                        "or ids in the messages, but not both.");
+    size_t head_bytes = put_head(packer, order, &found);
+    *ret_batch = (struct ing_batch){
+        .parts = {cmq_span_make(packer->head, head_bytes), cmq_buf_span(&packer->messages)},
+        .count = found.messages,
+        .has_ids = has_key || found.has_ids,
+        .has_key = has_key,
+    };
     return ing_problem_make(ING_PROBLEM_NONE, NULL);
 }

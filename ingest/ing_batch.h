@@ -17,17 +17,29 @@
 
 struct ing_packer;
 
+/* What the head of a request says about its body. */
+struct ing_order {
+    enum ing_route route;      /* one that brings messages */
+    struct cmq_span topic;     /* of ING_ROUTE_TOPIC and ING_ROUTE_TOPIC_BATCH */
+    struct cmq_span key;       /* Idempotency-Key; bytes 0: none */
+    enum cmq_type type;        /* of ING_ROUTE_TOPIC, as the next one */
+    struct cmq_span type_text; /* of CMQ_TYPE_OTHER */
+    uint64_t accepted_at_ms;
+};
+
 struct ing_batch {
-    struct cmq_span parts[2]; /* head, messages */
+    struct cmq_span parts[2]; /* head and key, messages */
     uint32_t count;           /* messages; 0: nothing to publish */
+    bool has_ids;             /* the log looks for duplicates: a key, or ids of messages */
+    bool has_key;
 };
 
 CMQ_MUST_USE enum cmq_err ing_packer_new(size_t body_bytes_max, const struct cmq_json_limits *limits,
                                          struct ing_packer **ret_packer);
 void ing_packer_free(struct ing_packer *packer);
 
-/* route: ING_ROUTE_SINGLE or ING_ROUTE_BATCH. CMQ_JSON_PADDING readable bytes follow the body. */
-struct ing_problem ing_batch_pack(struct ing_packer *packer, enum ing_route route, struct cmq_span body,
-                                  uint64_t accepted_at_ms, struct ing_batch *ret_batch);
+/* CMQ_JSON_PADDING readable bytes follow the body. */
+struct ing_problem ing_batch_pack(struct ing_packer *packer, const struct ing_order *order,
+                                  struct cmq_span body, struct ing_batch *ret_batch);
 
 #endif

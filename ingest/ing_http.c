@@ -8,17 +8,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
-#include "ingest/ing_accept.h"
-#include "ingest/ing_batch.h"
-#include "ingest/ing_body.h"
+#include "ingest/ing_http_int.h"
 #include "ingest/ing_listen.h"
-#include "ingest/ing_reply.h"
-#include "ingest/ing_request.h"
-#include "ingest/ing_watch.h"
 
 /* Head and read buffer of one connection; a head may have about half of it. The library clears it for every
  * request: for single messages 64 KiB cost 1 to 2 us more than 32 KiB, and for large bodies nothing is
@@ -30,211 +24,17 @@ enum { KEPT_BODY_BYTES = 8 << 20 };
 enum { LINGER_BYTES_MAX = 64 << 20 };
 enum { TICKS_PER_SWEEP = 4, TICKS_PER_TRIM = 20 };
 
-enum phase {
-    PHASE_IDLE,    /* between requests */
-    PHASE_HEAD,    /* the first line is here */
-    PHASE_BODY,    /* the body is coming, if there is one */
-    PHASE_REFUSED, /* refused, without a body: the answer waits for the end of the request */
-    PHASE_LINGER,  /* refused and answered, the body is thrown away */
-    PHASE_WAITING, /* suspended, its ticket is in the queue */
-    PHASE_ANSWERED /* the reply is the library's business */
-};
-
-struct ing_http {
-    struct MHD_Daemon *daemon;
-    struct cmq_ring *ring;
-    struct ing_admit *admit;
-    struct ing_acceptor *acceptor;
-    size_t request_bytes_max;
-    struct cmq_json_limits message_limits;
-    struct ing_body_pool pool;
-    struct ing_watch watch;
-    pthread_key_t packer_key; /* one struct ing_packer a worker */
-    unsigned ticks;
-    atomic_bool quiet;     /* replies close their connection */
-    atomic_uint in_hand;   /* requests between first line and end */
-    pthread_mutex_t mutex; /* for the next two */
-    pthread_cond_t gone;   /* while quiet: in_hand became 0, or a connection closed; CLOCK_MONOTONIC */
-    size_t open;           /* connections */
-};
-
-/* One TCP connection and the one request that it carries at a time. */
-struct conn {
-    struct ing_watched watched;
-    struct ing_ticket ticket;
-    struct ing_http *http;
-    struct MHD_Connection *connection;
-    enum phase phase;
-    enum ing_route route;
-    uint64_t start_ns;
-    size_t lingered_bytes;
-    struct ing_problem problem; /* in PHASE_REFUSED */
-    struct ing_body body;
-};
-
-static struct conn *conn_of_ticket(struct ing_ticket *ticket)
-{
-    return (struct conn *)(void *)((char *)ticket - offsetof(struct conn, ticket));
-}
-
-/* ---- replies ---- */
-
-static void count_refusal(struct ing_http *http, enum ing_problem_kind kind)
-{
-    static const enum cmq_counter counter[] = {[ING_REFUSAL_BAD] = CMQ_COUNT_REJECTED_BAD,
-                                               [ING_REFUSAL_LARGE] = CMQ_COUNT_REJECTED_LARGE,
-                                               [ING_REFUSAL_FULL] = CMQ_COUNT_REJECTED_FULL};
-    cmq_ring_count(http->ring, counter[ing_problem_info(kind)->refusal], 1);
-}
-
-static bool add_headers(struct conn *conn, struct MHD_Response *response, const struct ing_reply *reply)
-{
-    bool close = reply->close || atomic_load_explicit(&conn->http->quiet, memory_order_relaxed);
-    if (MHD_add_response_header(response, "Content-Type", reply->type) != MHD_YES)
-        return false;
-    if (reply->allow != NULL && MHD_add_response_header(response, "Allow", reply->allow) != MHD_YES)
-        return false;
-    if (reply->retry_after && MHD_add_response_header(response, "Retry-After", "1") != MHD_YES)
-        return false;
-    return !close || MHD_add_response_header(response, "Connection", "close") == MHD_YES;
-}
-
-static enum MHD_Result send_reply(struct conn *conn, const struct ing_reply *reply)
-{
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        reply->body_bytes, (void *)(uintptr_t)reply->body, MHD_RESPMEM_MUST_COPY);
-    if (response == NULL)
-        return MHD_NO;
-    enum MHD_Result result = MHD_NO;
-    if (add_headers(conn, response, reply))
-        result = MHD_queue_response(conn->connection, reply->status, response);
-    MHD_destroy_response(response);
-    conn->phase = PHASE_ANSWERED;
-    ing_watch_set(&conn->watched, ING_WATCH_BUSY);
-    cmq_ring_count(conn->http->ring, CMQ_COUNT_REQUESTS, 1);
-    return result;
-}
-
-/* A refusal of a request that has no body, or whose body was read. */
-static enum MHD_Result refuse(struct conn *conn, const struct ing_problem *problem)
-{
-    struct ing_reply reply;
-    ing_reply_problem(&reply, problem, ing_request_allow(conn->route));
-    count_refusal(conn->http, problem->kind);
-    return send_reply(conn, &reply);
-}
-
-/* A refusal of a request whose body is still coming. The library takes no reply then; nothing of it is under
- * way on this socket, and nothing will be, for the socket is shut down for writing. */
-static enum MHD_Result refuse_now(struct conn *conn, const struct ing_problem *problem)
-{
-    struct ing_reply reply;
-    uint8_t text[ING_REPLY_TEXT_BYTES_MAX];
-    ing_reply_problem(&reply, problem, ing_request_allow(conn->route));
-    size_t bytes = ing_reply_text(text, &reply, (time_t)(cmq_clock_wall_ms() / 1000u));
-    count_refusal(conn->http, problem->kind);
-    cmq_ring_count(conn->http->ring, CMQ_COUNT_REQUESTS, 1);
-    ing_body_clear(&conn->http->pool, &conn->body);
-    if (send(conn->watched.fd, text, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)bytes)
-        return MHD_NO;
-    (void)shutdown(conn->watched.fd, SHUT_WR);
-    conn->phase = PHASE_LINGER;
-    conn->lingered_bytes = 0;
-    ing_watch_set(&conn->watched, cmq_clock_mono_ns() + ING_WATCH_LINGER_NS);
-    return MHD_YES;
-}
-
-static enum MHD_Result accept_batch(struct conn *conn, const struct ing_ticket *result)
-{
-    if (result->err == CMQ_OK) {
-        struct ing_reply reply;
-        ing_reply_accepted(&reply, result->messages, result->seq);
-        return send_reply(conn, &reply);
-    }
-    struct ing_problem problem = ing_reply_publish_problem(result->err);
-    if (problem.kind == ING_PROBLEM_FULL)
-        cmq_log(CMQ_LOG_WARN, CMQ_EV_RING_FULL, "text=\"a request was refused\"");
-    return refuse(conn, &problem);
-}
-
-/* ---- a whole body ---- */
-
-static void free_packer(void *packer)
-{
-    ing_packer_free(packer);
-}
-
-static struct ing_packer *own_packer(struct ing_http *http)
-{
-    struct ing_packer *packer = pthread_getspecific(http->packer_key);
-    if (packer != NULL || ing_packer_new(http->request_bytes_max, &http->message_limits, &packer) != CMQ_OK)
-        return packer;
-    if (pthread_setspecific(http->packer_key, packer) == 0)
-        return packer;
-    ing_packer_free(packer);
-    return NULL;
-}
-
-/* Runs on the waiting thread. The connection is not touched by its worker until it is resumed. */
-static void ticket_done(struct ing_ticket *ticket)
-{
-    MHD_resume_connection(conn_of_ticket(ticket)->connection);
-}
-
-static enum MHD_Result wait_for_room(struct conn *conn, const struct ing_batch *batch)
-{
-    struct ing_admit *admit = conn->http->admit;
-    conn->ticket.done = ticket_done;
-    conn->ticket.err =
-        ing_ticket_fill(admit, &conn->ticket, batch->parts, CMQ_COUNT_OF(batch->parts), batch->count);
-    if (conn->ticket.err != CMQ_OK)
-        return accept_batch(conn, &conn->ticket);
-    conn->phase = PHASE_WAITING;
-    ing_watch_set(&conn->watched, ING_WATCH_BUSY);
-    /* Suspended first: the ticket may be done before the next line returns. */
-    MHD_suspend_connection(conn->connection);
-    ing_admit_queue(admit, &conn->ticket);
-    return MHD_YES;
-}
-
-static enum MHD_Result take_messages(struct conn *conn)
-{
-    struct ing_http *http = conn->http;
-    struct ing_packer *packer = own_packer(http);
-    struct ing_problem problem = ing_problem_make(ING_PROBLEM_BUSY, NULL);
-    if (packer == NULL)
-        return refuse(conn, &problem);
-    struct cmq_span body = ing_body_span(&conn->body);
-    memset((uint8_t *)(uintptr_t)body.data + body.bytes, 0, CMQ_JSON_PADDING);
-    cmq_ring_count(http->ring, CMQ_COUNT_BYTES_IN, body.bytes);
-    uint64_t begin_ns = cmq_clock_mono_ns();
-    struct ing_batch batch = {.count = 0};
-    struct ing_ticket result = {.err = CMQ_OK};
-    problem = ing_batch_pack(packer, conn->route, body, cmq_clock_wall_ms(), &batch);
-    ing_body_clear(&http->pool, &conn->body);
-    if (problem.kind == ING_PROBLEM_NONE && batch.count != 0)
-        result.err =
-            ing_admit_publish(http->admit, batch.parts, CMQ_COUNT_OF(batch.parts), batch.count, &result.seq);
-    cmq_ring_count(http->ring, CMQ_COUNT_WORK_NS, cmq_clock_mono_ns() - begin_ns);
-    if (problem.kind != ING_PROBLEM_NONE)
-        return refuse(conn, &problem);
-    if (result.err == CMQ_ERR_AGAIN)
-        return wait_for_room(conn, &batch);
-    result.messages = batch.count;
-    return accept_batch(conn, &result);
-}
+/* ---- the request as it comes ---- */
 
 static enum MHD_Result take_body(struct conn *conn)
 {
-    if (conn->route == ING_ROUTE_ROOT) {
+    if (conn->target.route == ING_ROUTE_ROOT) {
         struct ing_reply reply;
         ing_reply_root(&reply);
-        return send_reply(conn, &reply);
+        return ing_http_send(conn, &reply);
     }
-    return take_messages(conn);
+    return ing_http_take_messages(conn);
 }
-
-/* ---- the request as it comes ---- */
 
 static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_bytes,
                                   const char *value, size_t value_bytes)
@@ -245,23 +45,39 @@ static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char
     return more ? MHD_YES : MHD_NO;
 }
 
+/* The headers are the library's and go away with the body. */
+static void take_wish(struct conn *conn, const struct ing_head *head)
+{
+    conn->wish.ack = head->ack;
+    conn->wish.type = head->type;
+    conn->wish.key_bytes = (uint8_t)head->key.bytes;
+    if (head->key.bytes != 0)
+        memcpy(conn->wish.key, head->key.data, head->key.bytes);
+    conn->wish.type_bytes = 0;
+    if (head->type == CMQ_TYPE_OTHER) {
+        conn->wish.type_bytes = (uint8_t)head->type_text.bytes;
+        memcpy(conn->wish.type_text, head->type_text.data, head->type_text.bytes);
+    }
+}
+
 static enum MHD_Result take_head(struct conn *conn, const char *method, const char *version)
 {
     struct ing_head head;
     ing_head_init(&head);
     (void)MHD_get_connection_values_n(conn->connection, MHD_HEADER_KIND, see_header, &head);
     struct ing_problem problem =
-        ing_request_judge(&head, conn->route, method, version, conn->http->request_bytes_max);
+        ing_request_judge(&head, &conn->target, method, version, conn->http->request_bytes_max);
     /* A reply now would make the library close the connection, as if a body were unread. */
     bool unread = ing_request_has_body(&head) || problem.kind == ING_PROBLEM_BAD_REQUEST;
     if (problem.kind != ING_PROBLEM_NONE && unread)
-        return refuse_now(conn, &problem);
+        return ing_http_refuse_now(conn, &problem);
     if (problem.kind != ING_PROBLEM_NONE) {
         conn->phase = PHASE_REFUSED;
         conn->problem = problem;
         return MHD_YES;
     }
     conn->phase = PHASE_BODY;
+    take_wish(conn, &head);
     ing_body_init(&conn->body, head.has_length ? (size_t)head.content_length : 0);
     return MHD_YES;
 }
@@ -270,10 +86,10 @@ static enum MHD_Result take_part(struct conn *conn, const char *data, size_t byt
 {
     struct ing_problem problem = ing_problem_make(ING_PROBLEM_TOO_LARGE, NULL);
     if (bytes > conn->http->request_bytes_max - conn->body.bytes)
-        return refuse_now(conn, &problem);
+        return ing_http_refuse_now(conn, &problem);
     if (ing_body_append(&conn->http->pool, &conn->body, data, bytes) != CMQ_OK) {
         problem = ing_problem_make(ING_PROBLEM_BUSY, NULL);
-        return refuse_now(conn, &problem);
+        return ing_http_refuse_now(conn, &problem);
     }
     if (conn->body.block != NULL)
         ing_watch_set(&conn->watched,
@@ -303,12 +119,15 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
         *bytes = 0;
         return here != 0 ? take_part(conn, data, here) : take_body(conn);
     case PHASE_REFUSED:
-        return refuse(conn, &conn->problem);
+        return ing_http_refuse(conn, &conn->problem);
     case PHASE_LINGER:
         *bytes = 0;
         return linger(conn, here);
-    case PHASE_WAITING:
-        return accept_batch(conn, &conn->ticket);
+    case PHASE_ROOM:
+        return conn->ticket.err == CMQ_OK ? ing_http_answer_accepted(conn, conn->ticket.seq)
+                                          : ing_http_answer_unpublished(conn, conn->ticket.err);
+    case PHASE_LOG:
+        return ing_http_answer_waited(conn);
     case PHASE_ANSWERED:
         *bytes = 0;
         return MHD_YES;
@@ -335,7 +154,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     if (conn == NULL)
         return NULL;
     conn->phase = PHASE_HEAD;
-    conn->route = ing_request_route(target);
+    ing_target_parse(&conn->target, target);
     conn->start_ns = cmq_clock_mono_ns();
     ing_watch_set(&conn->watched, conn->start_ns + http->watch.grace_ns);
     atomic_fetch_add_explicit(&http->in_hand, 1, memory_order_relaxed);
@@ -466,17 +285,21 @@ static void release(struct ing_http *http)
 }
 
 enum cmq_err ing_http_start(const struct ing_http_setup *setup, struct cmq_ring *ring,
-                            struct ing_admit *admit, struct ing_http **ret_http, struct cmq_reason *reason)
+                            struct ing_admit *admit, struct ing_durable *durable, struct ing_http **ret_http,
+                            struct cmq_reason *reason)
 {
     struct ing_http *http = calloc(1, sizeof *http);
     if (http == NULL)
         return cmq_reason_set(reason, CMQ_ERR_NOMEM, "no memory for the HTTP port");
-    if (pthread_key_create(&http->packer_key, free_packer) != 0) {
+    if (pthread_key_create(&http->packer_key, ing_http_free_packer) != 0) {
         free(http);
         return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "no thread-specific key left for the HTTP port");
     }
     http->ring = ring;
     http->admit = admit;
+    http->durable = durable;
+    http->ack = setup->ack;
+    http->can_be_durable = setup->can_be_durable;
     http->request_bytes_max = setup->request_bytes_max;
     http->message_limits = setup->message_limits;
     init_sync(http);

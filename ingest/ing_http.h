@@ -1,6 +1,7 @@
 /*
- * ing_http: the HTTP port: connections, the life of a request, replies. The only user of libmicrohttpd.
- * Ownership: struct ing_http is heap memory; ring and admit are borrowed and must outlive it.
+ * ing_http: the HTTP port: connections, the life of a request, replies. The only user of libmicrohttpd,
+ *           with ing_http_reply and ing_http_take.
+ * Ownership: struct ing_http is heap memory; ring, admit and durable are borrowed and must outlive it.
  * Units: bytes, messages, seconds, nanoseconds (monotonic).
  * Errors: at start only, with a reason; clients get replies.
  * Callers: one thread (the stage's main thread); the workers are private.
@@ -9,8 +10,9 @@
  *   - its first line arrives: the time that it may take begins;
  *   - the head is judged (ing_request); a refusal is answered at once;
  *   - the body is collected (ing_body), then parsed and packed whole (ing_batch);
- *   - the record is published (ing_admit): 200 with its id;
- *   - no room: the connection is suspended, so that no worker waits, and goes on when its ticket is done.
+ *   - the record is published (ing_admit): 200 with its id if `accepted` is enough;
+ *   - no room: the connection is suspended, so that no worker waits, and goes on when its ticket is done;
+ *   - `durable`, or ids: it is suspended (or stays so) until the log has the record (ing_durable).
  * A refused request whose body is still coming is answered at once, over the socket itself because the
  * library can't, and then read on for a while: closing at once would reset the connection and the client
  * would not see the reply.
@@ -22,6 +24,8 @@
 #include "common/shm/cmq_ring.h"
 #include "common/wire/cmq_json_in.h"
 #include "ingest/ing_admit.h"
+#include "ingest/ing_durable.h"
+#include "ingest/ing_request.h"
 
 struct ing_http;
 
@@ -36,11 +40,13 @@ struct ing_http_setup {
     uint64_t head_ms;
     uint64_t body_rate_min; /* bytes a second, > 0 */
     struct cmq_json_limits message_limits;
+    enum ing_ack ack;    /* for requests that ask for nothing */
+    bool can_be_durable; /* the log is flushed; else the reply to a request for durable says accepted */
 };
 
 CMQ_MUST_USE enum cmq_err ing_http_start(const struct ing_http_setup *setup, struct cmq_ring *ring,
-                                         struct ing_admit *admit, struct ing_http **ret_http,
-                                         struct cmq_reason *reason);
+                                         struct ing_admit *admit, struct ing_durable *durable,
+                                         struct ing_http **ret_http, struct cmq_reason *reason);
 uint16_t ing_http_port(const struct ing_http *http);
 /* Housekeeping, about four times a second. */
 void ing_http_tick(struct ing_http *http, uint64_t now_ns);
@@ -51,7 +57,7 @@ void ing_http_quiesce(struct ing_http *http);
 bool ing_http_wait_idle(struct ing_http *http, uint64_t until_ns);
 /* The same for connections. Those in use close with their next reply. */
 bool ing_http_wait_closed(struct ing_http *http, uint64_t until_ns);
-/* Call after ing_admit_stop: no request may be waiting for room. Closes what is open. NULL is fine. */
+/* Call after ing_admit_stop and ing_durable_stop: no request may be waiting. Closes what is open. NULL is fine. */
 void ing_http_stop(struct ing_http *http);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * ing_problem: every way in which a request can be refused, and its problem+json body (RFC 9457).
  * Ownership: values and static texts; bodies go to the caller's buffer.
- * Units: bytes; offset = position in the request body; index = position in "messages".
+ * Units: bytes; offset = position in the request body; index = position among the messages.
  * Errors: none.
  * Callers: any thread.
  */
@@ -19,13 +19,28 @@
 /* What the counters call it, and whether the same request may succeed later (Retry-After: 1). */
 enum ing_refusal { ING_REFUSAL_BAD, ING_REFUSAL_LARGE, ING_REFUSAL_FULL };
 
+/* Of a request that is in the ring already, whatever becomes of the log. */
+#define ING_MAY_BE_KEPT                                                                                 \
+    "The log did not confirm this request in time. It may still be kept. A retry with the same ids or " \
+    "Idempotency-Key is safe; without them it may publish twice."
+
 /*    name            status refusal  slug (stable: part of the API)  title, default detail */
 #define ING_PROBLEM_MAP(X)                                                                                   \
     X(BAD_REQUEST, 400, BAD, "bad-request", "Bad request", "The request head breaks a rule of HTTP/1.1.")    \
+    X(BAD_HEADER, 400, BAD, "bad-header", "Bad header",                                                      \
+      "A header of this request has a value that is not allowed.")                                           \
+    X(BAD_TOPIC, 400, BAD, "bad-topic", "Bad topic",                                                         \
+      "A topic is 1 to 32 levels of A-Z a-z 0-9 _ - with dots between them, at most 255 bytes.")             \
     X(MALFORMED, 400, BAD, "malformed-json", "Malformed JSON", "The body is not the JSON that is expected.") \
-    X(NOT_FOUND, 404, BAD, "not-found", "Not found", "POST one message to /input, or many to /input/batch.") \
+    X(RESERVED_TOPIC, 403, BAD, "reserved-topic", "Reserved topic",                                          \
+      "Topics that begin with '$' belong to the broker. Publish to another one.")                            \
+    X(NOT_FOUND, 404, BAD, "not-found", "Not found",                                                         \
+      "POST one message to /v1/topics/{topic} or /input, or many to the same path with /batch behind it.")   \
     X(METHOD, 405, BAD, "method-not-allowed", "Method not allowed",                                          \
       "This path takes only the methods in the Allow header.")                                               \
+    X(CONFLICT, 409, BAD, "idempotency-conflict", "Idempotency conflict",                                    \
+      "This id or key was used before with another content, and nothing of this request was kept. Use a "    \
+      "new one.")                                                                                            \
     X(TOO_LARGE, 413, LARGE, "too-large", "Content too large",                                               \
       "The request is larger than the configured limits. Send smaller batches.")                             \
     X(MEDIA_TYPE, 415, BAD, "unsupported-media-type", "Unsupported media type",                              \
@@ -35,6 +50,12 @@ enum ing_refusal { ING_REFUSAL_BAD, ING_REFUSAL_LARGE, ING_REFUSAL_FULL };
     X(INTERNAL, 500, FULL, "internal", "Internal error", "The broker could not take the request.")           \
     X(FULL, 503, FULL, "full", "The broker is full",                                                         \
       "Consumers are slower than publishers. Send the request again later.")                                 \
+    X(LOG_FULL, 503, FULL, "log-full", "The log is full",                                                    \
+      "The log takes nothing now and this request was not kept. Make room, or wait for retention, and send " \
+      "it again.")                                                                                           \
+    X(LOG_FAILED, 503, FULL, "log-failed", "The log cannot be written",                                      \
+      "Writing the log failed and this request was not kept. See the encryptor's log; send it again later.") \
+    X(NOT_DURABLE, 503, FULL, "not-durable", "Not durable in time", ING_MAY_BE_KEPT)                         \
     X(BUSY, 503, FULL, "busy", "Too many requests at once",                                                  \
       "The memory for request bodies is in use. Send the request again later.")                              \
     X(DRAINING, 503, FULL, "draining", "The broker is going down",                                           \
@@ -49,9 +70,9 @@ enum ing_problem_kind {
 
 struct ing_problem {
     enum ing_problem_kind kind;
-    const char *detail; /* NULL: the default; never text of the client */
+    const char *detail; /* NULL: the default; of the client at most a name of a member, in ASCII */
     size_t offset;      /* ING_OFFSET_NONE: not known */
-    uint32_t index;     /* ING_INDEX_NONE: not inside a message */
+    uint32_t index;     /* of a message; ING_INDEX_NONE: not inside one */
 };
 
 struct ing_problem_info {

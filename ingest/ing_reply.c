@@ -2,12 +2,13 @@
 
 #include <string.h>
 
-#include "common/wire/cmq_id.h"
 #include "ingest/ing_text.h"
 
 static const char root_text[] = "CipherMQ takes messages here.\n"
-                                "POST /input        {\"content\":\"...\"}\n"
-                                "POST /input/batch  {\"messages\":[{\"content\":\"...\"},...]}\n";
+                                "POST /input                     {\"content\":\"...\"}\n"
+                                "POST /input/batch               {\"messages\":[{\"content\":\"...\"},...]}\n"
+                                "POST /v1/topics/{topic}         any content\n"
+                                "POST /v1/topics/{topic}/batch   [\"...\",{\"data\":...},...]\n";
 
 void ing_reply_root(struct ing_reply *ret_reply)
 {
@@ -16,7 +17,7 @@ void ing_reply_root(struct ing_reply *ret_reply)
     memcpy(ret_reply->body, root_text, sizeof root_text - 1);
 }
 
-void ing_reply_accepted(struct ing_reply *ret_reply, uint32_t count, uint64_t seq)
+void ing_reply_accepted(struct ing_reply *ret_reply, const struct ing_accepted *accepted)
 {
     /* Not the whole struct: this runs for every message. */
     ret_reply->status = 200;
@@ -25,19 +26,26 @@ void ing_reply_accepted(struct ing_reply *ret_reply, uint32_t count, uint64_t se
     ret_reply->retry_after = false;
     ret_reply->close = false;
     uint8_t *dst = ing_text_put(ret_reply->body, "{\"id\":");
-    if (count == 0) {
+    if (accepted->count == 0) {
         dst = ing_text_put(dst, "null");
     } else {
         char id[CMQ_ID_TEXT_BYTES];
-        size_t bytes = cmq_id_format(id, (struct cmq_id){.seq = seq, .index = 0});
+        size_t bytes = cmq_id_format(id, accepted->id);
         *dst++ = '"';
         memcpy(dst, id, bytes);
         dst += bytes;
         *dst++ = '"';
     }
     dst = ing_text_put(dst, ",\"count\":");
-    dst = ing_text_put_u64(dst, count);
-    dst = ing_text_put(dst, ",\"ack\":\"accepted\"}");
+    dst = ing_text_put_u64(dst, accepted->count);
+    dst = ing_text_put(dst, accepted->durable ? ",\"ack\":\"durable\"" : ",\"ack\":\"accepted\"");
+    if (accepted->duplicate)
+        dst = ing_text_put(dst, ",\"duplicate\":true");
+    if (accepted->duplicates != 0) {
+        dst = ing_text_put(dst, ",\"duplicates\":");
+        dst = ing_text_put_u64(dst, accepted->duplicates);
+    }
+    *dst++ = '}';
     ret_reply->body_bytes = (size_t)(dst - ret_reply->body);
 }
 
@@ -89,10 +97,14 @@ static const char *reason_phrase(unsigned status)
     switch (status) {
     case 400:
         return " Bad Request";
+    case 403:
+        return " Forbidden";
     case 404:
         return " Not Found";
     case 405:
         return " Method Not Allowed";
+    case 409:
+        return " Conflict";
     case 413:
         return " Content Too Large";
     case 415:

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "common/base/cmq_err.h"
+#include "common/wire/cmq_id.h"
 #include "ingest/ing_problem.h"
 
 #define ING_REPLY_TEXT_BYTES_MAX (ING_PROBLEM_BYTES_MAX + 512u)
@@ -28,8 +29,15 @@ struct ing_reply {
 
 /* GET / */
 void ing_reply_root(struct ing_reply *ret_reply);
-/* {"id":"<seq>-0","count":n,"ack":"accepted"}; with count 0 the id is null. */
-void ing_reply_accepted(struct ing_reply *ret_reply, uint32_t count, uint64_t seq);
+struct ing_accepted {
+    struct cmq_id id;
+    uint32_t count;      /* messages of the request; 0: the id is null */
+    uint32_t duplicates; /* of them were known */
+    bool duplicate;      /* all of the request was */
+    bool durable;
+};
+/* {"id":"<seq>-0","count":n,"ack":"durable"}, and "duplicate":true or "duplicates":n. */
+void ing_reply_accepted(struct ing_reply *ret_reply, const struct ing_accepted *accepted);
 /* allow is sent with ING_PROBLEM_METHOD only. */
 void ing_reply_problem(struct ing_reply *ret_reply, const struct ing_problem *problem, const char *allow);
 /* Why a record could not be published. err is not CMQ_OK. */

@@ -1,7 +1,10 @@
 #include "ingest/ing_request.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+#include "common/wire/cmq_topic.h"
 
 /* Header names that matter here. All of them may come once only. */
 enum known {
@@ -12,6 +15,8 @@ enum known {
     CONTENT_ENCODING,
     AUTHORIZATION,
     EXPECT,
+    ACK,
+    KEY,
     KNOWN_COUNT
 };
 
@@ -27,20 +32,14 @@ static const struct {
     [CONTENT_ENCODING] = {"content-encoding", 16, "The header Content-Encoding may come only once."},
     [AUTHORIZATION] = {"authorization", 13, "The header Authorization may come only once."},
     [EXPECT] = {"expect", 6, "The header Expect may come only once."},
+    [ACK] = {"cmq-ack", 7, "The header CMQ-Ack may come only once."},
+    [KEY] = {"idempotency-key", 15, "The header Idempotency-Key may come only once."},
 };
-
-/* tchar, RFC 9110 section 5.6.2 */
-static bool is_token_byte(uint8_t byte)
-{
-    if ((byte >= '0' && byte <= '9') || ((byte | 0x20u) >= 'a' && (byte | 0x20u) <= 'z'))
-        return true;
-    return byte != 0 && strchr("!#$%&'*+-.^_`|~", byte) != NULL;
-}
 
 static bool name_is_token(struct cmq_span name)
 {
     for (size_t i = 0; i < name.bytes; i++)
-        if (!is_token_byte(name.data[i]))
+        if (!cmq_is_token_byte(name.data[i]))
             return false;
     return name.bytes != 0;
 }
@@ -57,45 +56,6 @@ static bool value_is_clean(struct cmq_span value)
 static bool equals(struct cmq_span span, const char *lower, size_t bytes)
 {
     return span.bytes == bytes && strncasecmp((const char *)span.data, lower, bytes) == 0;
-}
-
-static struct cmq_span trim(struct cmq_span span)
-{
-    while (span.bytes != 0 && (span.data[0] == ' ' || span.data[0] == '\t'))
-        span = cmq_span_make(span.data + 1, span.bytes - 1);
-    while (span.bytes != 0 && (span.data[span.bytes - 1] == ' ' || span.data[span.bytes - 1] == '\t'))
-        span.bytes--;
-    return span;
-}
-
-/* Cuts the part before the next `separator` off *rest. */
-static struct cmq_span next_part(struct cmq_span *rest, int separator)
-{
-    struct cmq_span part = *rest;
-    const uint8_t *end = rest->bytes == 0 ? NULL : memchr(rest->data, separator, rest->bytes);
-    if (end == NULL) {
-        *rest = cmq_span_make(NULL, 0);
-    } else {
-        part.bytes = (size_t)(end - rest->data);
-        *rest = cmq_span_make(end + 1, rest->bytes - part.bytes - 1);
-    }
-    return trim(part);
-}
-
-/* application/json, any parameters, but no charset other than utf-8 (RFC 8259 sections 8.1, 11) */
-static bool type_is_json(struct cmq_span value)
-{
-    struct cmq_span type = next_part(&value, ';');
-    if (!equals(type, "application/json", 16))
-        return false;
-    while (value.bytes != 0) {
-        struct cmq_span parameter = next_part(&value, ';');
-        struct cmq_span name = next_part(&parameter, '=');
-        bool is_charset = equals(name, "charset", 7);
-        if (is_charset && !equals(parameter, "utf-8", 5) && !equals(parameter, "\"utf-8\"", 7))
-            return false;
-    }
-    return true;
 }
 
 static bool parse_length(struct cmq_span value, uint64_t *ret_length)
@@ -121,6 +81,23 @@ static enum known find_known(struct cmq_span name)
     return KNOWN_COUNT;
 }
 
+static void take_ack(struct ing_head *head, struct cmq_span value)
+{
+    if (equals(value, "durable", 7))
+        head->ack = ING_ACK_DURABLE;
+    else if (equals(value, "accepted", 8))
+        head->ack = ING_ACK_ACCEPTED;
+    else
+        head->wrong = "CMQ-Ack must be accepted or durable.";
+}
+
+static void take_key(struct ing_head *head, struct cmq_span value)
+{
+    head->key = value;
+    if (!cmq_message_id_is_good(value))
+        head->wrong = "Idempotency-Key must be 1 to 128 visible ASCII characters.";
+}
+
 static const char *take_known(struct ing_head *head, enum known known, struct cmq_span value)
 {
     switch (known) {
@@ -132,10 +109,17 @@ static const char *take_known(struct ing_head *head, enum known known, struct cm
         head->chunked = true;
         return equals(value, "chunked", 7) ? NULL : "The only Transfer-Encoding understood is chunked.";
     case CONTENT_TYPE:
-        head->type_is_json = type_is_json(value);
+        head->type_text = value;
+        head->type = cmq_type_of(value);
         return NULL;
     case CONTENT_ENCODING:
         head->coding_is_identity = equals(value, "identity", 8);
+        return NULL;
+    case ACK:
+        take_ack(head, value);
+        return NULL;
+    case KEY:
+        take_key(head, value);
         return NULL;
     case HOST:
     case AUTHORIZATION:
@@ -170,7 +154,7 @@ bool ing_head_add(struct ing_head *head, struct cmq_span name, struct cmq_span v
     if ((head->seen & bit) != 0)
         head->broken = known_table[known].twice;
     else
-        head->broken = take_known(head, known, trim(value));
+        head->broken = take_known(head, known, cmq_type_trim(value));
     head->seen |= bit;
     return head->broken == NULL;
 }
@@ -184,15 +168,62 @@ static const char *target_path(const char *target)
     return path != NULL ? path : "/";
 }
 
-enum ing_route ing_request_route(const char *target)
+static bool is_path(struct cmq_span path, const char *wanted)
 {
-    const char *path = target_path(target);
-    size_t bytes = strcspn(path, "?");
-    if (bytes == 6 && memcmp(path, "/input", 6) == 0)
-        return ING_ROUTE_SINGLE;
-    if (bytes == 12 && memcmp(path, "/input/batch", 12) == 0)
-        return ING_ROUTE_BATCH;
-    return bytes == 1 && path[0] == '/' ? ING_ROUTE_ROOT : ING_ROUTE_NONE;
+    size_t bytes = strlen(wanted);
+    return path.bytes == bytes && memcmp(path.data, wanted, bytes) == 0;
+}
+
+static void take_topic(struct ing_target *target, struct cmq_span topic)
+{
+    struct cmq_reason reason;
+    target->wrong = ING_PROBLEM_NONE;
+    target->topic_bytes = 0;
+    if (cmq_topic_check(topic, true, &reason) != CMQ_OK) {
+        target->wrong = ING_PROBLEM_BAD_TOPIC;
+        (void)snprintf(target->detail, sizeof target->detail, "The %.*s.", (int)sizeof target->detail - 8,
+                       reason.text);
+        return;
+    }
+    if (topic.data[0] == '$')
+        target->wrong = ING_PROBLEM_RESERVED_TOPIC;
+    target->detail[0] = '\0';
+    target->topic_bytes = (uint8_t)topic.bytes;
+    memcpy(target->topic, topic.data, topic.bytes);
+}
+
+static void parse_topic_path(struct ing_target *target, struct cmq_span rest)
+{
+    static const char batch[] = "/batch";
+    const size_t batch_bytes = sizeof batch - 1;
+    target->route = ING_ROUTE_TOPIC;
+    if (rest.bytes >= batch_bytes && memcmp(rest.data + rest.bytes - batch_bytes, batch, batch_bytes) == 0) {
+        target->route = ING_ROUTE_TOPIC_BATCH;
+        rest.bytes -= batch_bytes;
+    }
+    if (rest.bytes != 0 && memchr(rest.data, '%', rest.bytes) != NULL)
+        target->route = ING_ROUTE_NONE;
+    else
+        take_topic(target, rest);
+}
+
+void ing_target_parse(struct ing_target *ret_target, const char *text)
+{
+    static const char topics[] = "/v1/topics/";
+    const char *begin = target_path(text);
+    const struct cmq_span path = cmq_span_make(begin, strcspn(begin, "?"));
+    ret_target->wrong = ING_PROBLEM_NONE;
+    ret_target->topic_bytes = 0;
+    ret_target->route = ING_ROUTE_NONE;
+    if (is_path(path, "/input"))
+        ret_target->route = ING_ROUTE_SINGLE;
+    else if (is_path(path, "/input/batch"))
+        ret_target->route = ING_ROUTE_BATCH;
+    else if (is_path(path, "/"))
+        ret_target->route = ING_ROUTE_ROOT;
+    else if (path.bytes >= sizeof topics - 1 && memcmp(begin, topics, sizeof topics - 1) == 0)
+        parse_topic_path(ret_target,
+                         cmq_span_make(begin + sizeof topics - 1, path.bytes - (sizeof topics - 1)));
 }
 
 const char *ing_request_allow(enum ing_route route)
@@ -202,6 +233,8 @@ const char *ing_request_allow(enum ing_route route)
         return "GET, HEAD";
     case ING_ROUTE_SINGLE:
     case ING_ROUTE_BATCH:
+    case ING_ROUTE_TOPIC:
+    case ING_ROUTE_TOPIC_BATCH:
         return "POST";
     case ING_ROUTE_NONE:
         return NULL;
@@ -237,25 +270,40 @@ static bool method_fits(enum ing_route route, const char *method)
     return strcmp(method, "POST") == 0;
 }
 
-struct ing_problem ing_request_judge(const struct ing_head *head, enum ing_route route, const char *method,
-                                     const char *version, uint64_t body_bytes_max)
+/* Of a request that brings messages. */
+static struct ing_problem judge_content(const struct ing_head *head, const struct ing_target *target,
+                                        uint64_t body_bytes_max)
 {
-    const char *broken = broken_framing(head, version);
-    if (broken != NULL)
-        return ing_problem_make(ING_PROBLEM_BAD_REQUEST, broken);
-    if (route == ING_ROUTE_NONE)
-        return ing_problem_make(ING_PROBLEM_NOT_FOUND, NULL);
-    if (!method_fits(route, method))
-        return ing_problem_make(ING_PROBLEM_METHOD, NULL);
-    if (route == ING_ROUTE_ROOT)
-        return ing_request_has_body(head)
-                   ? ing_problem_make(ING_PROBLEM_BAD_REQUEST, "This path takes no request body.")
-                   : ing_problem_make(ING_PROBLEM_NONE, NULL);
+    if (target->wrong != ING_PROBLEM_NONE)
+        return ing_problem_make(target->wrong, target->detail[0] != '\0' ? target->detail : NULL);
     if (head->has_length && head->content_length > body_bytes_max)
         return ing_problem_make(ING_PROBLEM_TOO_LARGE, NULL);
     if (!head->coding_is_identity)
         return ing_problem_make(ING_PROBLEM_CODING, NULL);
-    if (!head->type_is_json)
+    bool any_type = target->route == ING_ROUTE_TOPIC;
+    if (head->type == CMQ_TYPE_JSON_FOREIGN || (!any_type && head->type != CMQ_TYPE_JSON))
         return ing_problem_make(ING_PROBLEM_MEDIA_TYPE, NULL);
+    if (head->type == CMQ_TYPE_BAD)
+        return ing_problem_make(ING_PROBLEM_BAD_HEADER,
+                                "Content-Type must be a media type of at most 127 bytes, like text/html.");
+    if (head->wrong != NULL)
+        return ing_problem_make(ING_PROBLEM_BAD_HEADER, head->wrong);
     return ing_problem_make(ING_PROBLEM_NONE, NULL);
+}
+
+struct ing_problem ing_request_judge(const struct ing_head *head, const struct ing_target *target,
+                                     const char *method, const char *version, uint64_t body_bytes_max)
+{
+    const char *broken = broken_framing(head, version);
+    if (broken != NULL)
+        return ing_problem_make(ING_PROBLEM_BAD_REQUEST, broken);
+    if (target->route == ING_ROUTE_NONE)
+        return ing_problem_make(ING_PROBLEM_NOT_FOUND, NULL);
+    if (!method_fits(target->route, method))
+        return ing_problem_make(ING_PROBLEM_METHOD, NULL);
+    if (target->route != ING_ROUTE_ROOT)
+        return judge_content(head, target, body_bytes_max);
+    return ing_request_has_body(head)
+               ? ing_problem_make(ING_PROBLEM_BAD_REQUEST, "This path takes no request body.")
+               : ing_problem_make(ING_PROBLEM_NONE, NULL);
 }

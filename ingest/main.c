@@ -17,8 +17,9 @@ struct stage {
     struct cmq_proc *proc;
     struct cmq_ring *ring;
     struct ing_admit *admit;
+    struct ing_durable *durable;
     struct ing_http *http;
-    bool admit_stopped;
+    bool waits_stopped;
 };
 
 static struct ing_admit_limits admit_limits(const struct cmq_conf *conf)
@@ -41,8 +42,11 @@ static enum cmq_err start_http(struct stage *stage, const struct cmq_conf *conf,
         .body_rate_min = conf->ingest_body_rate_min,
         .message_limits = {.message_bytes_max = (size_t)conf->ingest_message_bytes_max,
                            .messages_max = (uint32_t)conf->ingest_request_messages_max},
+        .ack = conf->ingest_ack == CMQ_CONF_ACK_DURABLE ? ING_ACK_DURABLE : ING_ACK_ACCEPTED,
+        .can_be_durable = cmq_conf_log_sync(conf) != CMQ_CONF_SYNC_NONE,
     };
-    enum cmq_err err = ing_http_start(&setup, stage->ring, stage->admit, &stage->http, reason);
+    enum cmq_err err =
+        ing_http_start(&setup, stage->ring, stage->admit, stage->durable, &stage->http, reason);
     if (err == CMQ_OK)
         cmq_log(CMQ_LOG_INFO, CMQ_EV_LISTENING, "address=%s port=%u", setup.listen, setup.port);
     return err;
@@ -64,6 +68,11 @@ static enum cmq_err start(void *self, struct cmq_proc *proc, struct cmq_reason *
         err = ing_admit_start(stage->ring, &limits, &stage->admit);
         if (err != CMQ_OK)
             (void)cmq_reason_set(reason, err, "the waiting thread does not start");
+    }
+    if (err == CMQ_OK && stage->durable == NULL) {
+        err = ing_durable_start(stage->ring, conf->ingest_durable_wait_ms, &stage->durable);
+        if (err != CMQ_OK)
+            (void)cmq_reason_set(reason, err, "the thread that waits for the log does not start");
     }
     return err == CMQ_OK ? start_http(stage, conf, reason) : err;
 }
@@ -87,13 +96,17 @@ static void reload(void *self)
     struct stage *stage = self;
     const struct ing_admit_limits limits = admit_limits(&stage->proc->conf);
     ing_admit_set_limits(stage->admit, &limits);
+    ing_durable_set_wait_ms(stage->durable, stage->proc->conf.ingest_durable_wait_ms);
 }
 
-static void stop_admission(struct stage *stage)
+/* In this order: who waited for room may wait for the log next. */
+static void stop_waits(struct stage *stage)
 {
-    if (stage->admit != NULL && !stage->admit_stopped)
+    if (stage->admit != NULL && !stage->waits_stopped)
         ing_admit_stop(stage->admit);
-    stage->admit_stopped = true;
+    if (stage->durable != NULL && !stage->waits_stopped)
+        ing_durable_stop(stage->durable);
+    stage->waits_stopped = true;
 }
 
 /* Looks for a second signal now and then; the end of the work ends the wait at once. */
@@ -115,16 +128,17 @@ static void drain(void *self, uint64_t deadline_ns)
     struct stage *stage = self;
     ing_http_quiesce(stage->http);
     finish_work(stage, deadline_ns);
-    /* What still waits for room gets its 503 before the sockets close. */
-    stop_admission(stage);
+    /* Who still waits gets a 503 before the sockets close. */
+    stop_waits(stage);
     (void)ing_http_wait_idle(stage->http, cmq_clock_mono_ns() + REFUSAL_MS * CMQ_NS_PER_MS);
 }
 
 static void stop(void *self)
 {
     struct stage *stage = self;
-    stop_admission(stage);
+    stop_waits(stage);
     ing_http_stop(stage->http);
+    ing_durable_free(stage->durable);
     ing_admit_free(stage->admit);
     cmq_ring_detach(stage->ring);
     *stage = (struct stage){.proc = stage->proc};

@@ -21,7 +21,7 @@
     X(LOST, "lost", COUNTER, "records", "results dropped because another member was first")                  \
     X(VOIDS, "voids", COUNTER, "records", "unreadable records that were skipped")                            \
     X(REQUESTS, "requests", COUNTER, "requests", "HTTP requests answered")                                   \
-    X(REJECTED_BAD, "rejected_bad", COUNTER, "requests", "requests refused with 400, 404, 405, 411 or 415")  \
+    X(REJECTED_BAD, "rejected_bad", COUNTER, "requests", "requests refused with 4xx, but 413")               \
     X(REJECTED_LARGE, "rejected_large", COUNTER, "requests", "requests refused with 413")                    \
     X(REJECTED_FULL, "rejected_full", COUNTER, "requests", "requests refused with 503")                      \
     X(CLIENTS, "clients", GAUGE, "", "open connections")                                                     \

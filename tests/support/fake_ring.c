@@ -20,6 +20,14 @@ struct cmq_ring {
     size_t count, room, refused;
     enum cmq_err error;
     size_t record_room;
+    uint64_t stored, durable, follow_stored, follow_durable, forgotten;
+    enum cmq_log_health health;
+    struct outcome {
+        uint64_t seq;
+        struct cmq_outcome outcome;
+    } outcomes[16];
+    size_t outcome_count, wakes, sleepers;
+    bool poked; /* CMQ_WAIT_DURABLE */
     uint64_t counters[CMQ_COUNTER_COUNT];
 };
 
@@ -35,6 +43,9 @@ struct cmq_ring *fake_ring_new(void)
     (void)pthread_condattr_destroy(&attr);
     ring->room = FAKE_RING_ENDLESS;
     ring->record_room = SIZE_MAX;
+    ring->stored = ring->durable = 1;
+    ring->follow_stored = ring->follow_durable = UINT64_MAX;
+    ring->health = CMQ_LOG_HEALTH_OK;
     return ring;
 }
 
@@ -80,6 +91,44 @@ void fake_ring_set_record_room(struct cmq_ring *ring, size_t bytes)
     unlock(ring);
 }
 
+void fake_ring_set_log(struct cmq_ring *ring, uint64_t stored, uint64_t durable)
+{
+    lock(ring);
+    ring->stored = stored;
+    ring->durable = durable;
+    unlock(ring);
+}
+
+void fake_ring_set_health(struct cmq_ring *ring, enum cmq_log_health health)
+{
+    lock(ring);
+    ring->health = health;
+    unlock(ring);
+}
+
+void fake_ring_set_outcome(struct cmq_ring *ring, uint64_t seq, const struct cmq_outcome *outcome)
+{
+    lock(ring);
+    cmq_assert(ring->outcome_count < CMQ_COUNT_OF(ring->outcomes));
+    ring->outcomes[ring->outcome_count++] = (struct outcome){.seq = seq, .outcome = *outcome};
+    unlock(ring);
+}
+
+void fake_ring_forget_outcomes(struct cmq_ring *ring, uint64_t seq)
+{
+    lock(ring);
+    ring->forgotten = seq;
+    unlock(ring);
+}
+
+size_t fake_ring_wakes(struct cmq_ring *ring)
+{
+    lock(ring);
+    size_t wakes = ring->wakes;
+    unlock(ring);
+    return wakes;
+}
+
 size_t fake_ring_records(struct cmq_ring *ring)
 {
     lock(ring);
@@ -110,6 +159,22 @@ void fake_ring_await_refused(struct cmq_ring *ring, size_t refused)
 {
     pthread_mutex_lock(&ring->mutex);
     while (ring->refused < refused)
+        pthread_cond_wait(&ring->changed, &ring->mutex);
+    pthread_mutex_unlock(&ring->mutex);
+}
+
+void fake_ring_await_records(struct cmq_ring *ring, size_t records)
+{
+    pthread_mutex_lock(&ring->mutex);
+    while (ring->count < records)
+        pthread_cond_wait(&ring->changed, &ring->mutex);
+    pthread_mutex_unlock(&ring->mutex);
+}
+
+void fake_ring_await_sleeper(struct cmq_ring *ring)
+{
+    pthread_mutex_lock(&ring->mutex);
+    while (ring->sleepers == 0)
         pthread_cond_wait(&ring->changed, &ring->mutex);
     pthread_mutex_unlock(&ring->mutex);
 }
@@ -164,8 +229,36 @@ enum cmq_err cmq_ring_publish(struct cmq_ring *ring, const struct cmq_span *part
     return err;
 }
 
+static bool moved(const struct cmq_ring *ring)
+{
+    return ring->stored > ring->follow_stored || ring->durable > ring->follow_durable;
+}
+
+/* Sleeps as long as it may: what has to wake it must do so. */
+static bool wait_durable(struct cmq_ring *ring, uint32_t timeout_ms, const atomic_uint *stop)
+{
+    uint64_t until_ns = cmq_clock_mono_ns() + timeout_ms * CMQ_NS_PER_MS;
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / CMQ_NS_PER_S),
+                                   .tv_nsec = (long)(until_ns % CMQ_NS_PER_S)};
+    int error = 0;
+    pthread_mutex_lock(&ring->mutex);
+    enum cmq_log_health health = ring->health;
+    ring->sleepers++;
+    pthread_cond_broadcast(&ring->changed);
+    while (!moved(ring) && !ring->poked && health == ring->health && error == 0 && atomic_load(stop) == 0)
+        error = pthread_cond_timedwait(&ring->changed, &ring->mutex, &until);
+    ring->sleepers--;
+    ring->poked = false;
+    ring->wakes += moved(ring);
+    bool found = moved(ring);
+    pthread_mutex_unlock(&ring->mutex);
+    return found;
+}
+
 bool cmq_ring_wait(struct cmq_ring *ring, enum cmq_wait kind, uint32_t timeout_ms, const atomic_uint *stop)
 {
+    if (kind == CMQ_WAIT_DURABLE)
+        return wait_durable(ring, timeout_ms, stop);
     cmq_assert(kind == CMQ_WAIT_SPACE_INGEST);
     uint64_t until_ns = cmq_clock_mono_ns() + cmq_min_u64(timeout_ms, 50) * CMQ_NS_PER_MS;
     const struct timespec until = {.tv_sec = (time_t)(until_ns / CMQ_NS_PER_S),
@@ -181,9 +274,56 @@ bool cmq_ring_wait(struct cmq_ring *ring, enum cmq_wait kind, uint32_t timeout_m
 
 void cmq_ring_wake(struct cmq_ring *ring, enum cmq_wait kind)
 {
-    (void)kind;
     lock(ring);
+    ring->poked = ring->poked || kind == CMQ_WAIT_DURABLE;
     unlock(ring);
+}
+
+void cmq_ring_follow(struct cmq_ring *ring, enum cmq_wait kind, uint64_t seq)
+{
+    cmq_assert(kind == CMQ_WAIT_STORED || kind == CMQ_WAIT_DURABLE);
+    lock(ring);
+    if (kind == CMQ_WAIT_STORED)
+        ring->follow_stored = seq;
+    else
+        ring->follow_durable = seq;
+    unlock(ring);
+}
+
+uint64_t cmq_ring_stored_seq(struct cmq_ring *ring)
+{
+    lock(ring);
+    uint64_t seq = ring->stored;
+    unlock(ring);
+    return seq;
+}
+
+uint64_t cmq_ring_durable_seq(struct cmq_ring *ring)
+{
+    lock(ring);
+    uint64_t seq = ring->durable;
+    unlock(ring);
+    return seq;
+}
+
+enum cmq_log_health cmq_ring_log_health(struct cmq_ring *ring)
+{
+    lock(ring);
+    enum cmq_log_health health = ring->health;
+    unlock(ring);
+    return health;
+}
+
+bool cmq_ring_outcome(struct cmq_ring *ring, uint64_t seq, struct cmq_outcome *ret_outcome)
+{
+    lock(ring);
+    bool known = seq < ring->stored && seq >= ring->forgotten;
+    *ret_outcome = (struct cmq_outcome){.kind = CMQ_OUTCOME_KEPT};
+    for (size_t i = 0; i < ring->outcome_count; i++)
+        if (ring->outcomes[i].seq == seq)
+            *ret_outcome = ring->outcomes[i].outcome;
+    unlock(ring);
+    return known;
 }
 
 void cmq_ring_count(struct cmq_ring *ring, enum cmq_counter counter, uint64_t add)

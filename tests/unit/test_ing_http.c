@@ -13,327 +13,132 @@
 #include <unistd.h>
 
 #include "common/base/cmq_clock.h"
-#include "common/wire/cmq_batch.h"
-#include "ingest/ing_http.h"
 #include "ingest/ing_listen.h"
-#include "tests/support/fake_ring.h"
-
-enum { REQUEST_BYTES_MAX = 1 << 20, MESSAGE_BYTES_MAX = 1000, WAITING_BYTES_MAX = 1 << 16, LONG_MS = 60000 };
-#define LONG_NS (LONG_MS * CMQ_NS_PER_MS)
-
-/* ---- the port under test ---- */
-
-struct fixture {
-    struct cmq_ring *ring;
-    struct ing_admit *admit;
-    struct ing_http *http;
-    bool stopped;
-};
-
-static int start(void **state, unsigned threads)
-{
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    if (fixture == NULL)
-        return -1;
-    *state = fixture;
-    const struct ing_admit_limits limits = {.wait_ms = LONG_MS, .waiting_bytes_max = WAITING_BYTES_MAX};
-    const struct ing_http_setup setup = {
-        .listen = "127.0.0.1",
-        .threads = threads,
-        .connections_max = 64,
-        .idle_s = 60,
-        .request_bytes_max = REQUEST_BYTES_MAX,
-        .receive_bytes_max = 64u << 20,
-        .head_ms = 10000,
-        .body_rate_min = 65536,
-        .message_limits = {.message_bytes_max = MESSAGE_BYTES_MAX, .messages_max = 20000},
-    };
-    fixture->ring = fake_ring_new();
-    struct cmq_reason reason;
-    if (ing_admit_start(fixture->ring, &limits, &fixture->admit) != CMQ_OK)
-        return -1;
-    return ing_http_start(&setup, fixture->ring, fixture->admit, &fixture->http, &reason) == CMQ_OK ? 0 : -1;
-}
+#include "tests/support/http_fixture.h"
 
 static int start_two(void **state)
 {
-    return start(state, 2);
+    return fixture_start(state, 2, ING_ACK_ACCEPTED, true);
 }
 
 static int start_one(void **state)
 {
-    return start(state, 1);
-}
-
-/* A client that hangs must not hang the test: every stop is also a test that nothing is left. */
-static int stop(void **state)
-{
-    struct fixture *fixture = *state;
-    if (!fixture->stopped)
-        ing_admit_stop(fixture->admit);
-    ing_http_stop(fixture->http);
-    ing_admit_free(fixture->admit);
-    uint64_t clients = fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS);
-    fake_ring_free(fixture->ring);
-    free(fixture);
-    return clients == 0 ? 0 : -1;
-}
-
-/* ---- a client on a raw socket ---- */
-
-struct client {
-    int fd;
-    size_t bytes; /* received and not yet consumed */
-    char text[65536];
-};
-
-struct reply {
-    int status;
-    bool close;
-    char head[4096];
-    char body[4096];
-};
-
-static struct client *dial(struct fixture *fixture)
-{
-    struct client *client = calloc(1, sizeof *client);
-    assert_non_null(client);
-    const struct sockaddr_in address = {.sin_family = AF_INET,
-                                        .sin_port = htons(ing_http_port(fixture->http)),
-                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    const struct timeval patience = {.tv_sec = 30};
-    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(client->fd >= 0);
-    assert_int_equal(setsockopt(client->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
-    assert_int_equal(connect(client->fd, (const struct sockaddr *)&address, sizeof address), 0);
-    return client;
-}
-
-static void hang_up(struct client *client)
-{
-    (void)close(client->fd);
-    free(client);
-}
-
-static bool put(struct client *client, const void *data, size_t bytes)
-{
-    const char *at = data;
-    while (bytes != 0) {
-        ssize_t sent = send(client->fd, at, bytes, MSG_NOSIGNAL);
-        if (sent <= 0)
-            return false;
-        at += sent;
-        bytes -= (size_t)sent;
-    }
-    return true;
-}
-
-static void say(struct client *client, const char *text)
-{
-    assert_true(put(client, text, strlen(text)));
-}
-
-/* Receives more; false at the end of the stream. A time-out fails the test. */
-static bool hear(struct client *client)
-{
-    assert_true(client->bytes + 1 < sizeof client->text);
-    ssize_t got = recv(client->fd, client->text + client->bytes, sizeof client->text - 1 - client->bytes, 0);
-    if (got < 0)
-        fail_msg("no answer");
-    client->bytes += (size_t)got;
-    client->text[client->bytes] = '\0';
-    return got != 0;
-}
-
-static void consume(struct client *client, size_t bytes)
-{
-    client->bytes -= bytes;
-    memmove(client->text, client->text + bytes, client->bytes + 1);
-}
-
-static void read_reply(struct client *client, struct reply *ret_reply)
-{
-    const char *end;
-    while ((end = strstr(client->text, "\r\n\r\n")) == NULL)
-        if (!hear(client))
-            fail_msg("closed without an answer: \"%s\"", client->text);
-    size_t head_bytes = (size_t)(end + 4 - client->text);
-    assert_true(head_bytes < sizeof ret_reply->head);
-    memcpy(ret_reply->head, client->text, head_bytes);
-    ret_reply->head[head_bytes] = '\0';
-    consume(client, head_bytes);
-    assert_int_equal(sscanf(ret_reply->head, "HTTP/1.%*c %d", &ret_reply->status), 1);
-    ret_reply->close = strstr(ret_reply->head, "Connection: close") != NULL;
-    const char *length = strstr(ret_reply->head, "Content-Length: ");
-    size_t bytes = length == NULL ? 0 : (size_t)strtoul(length + 16, NULL, 10);
-    assert_true(bytes < sizeof ret_reply->body);
-    while (client->bytes < bytes)
-        assert_true(hear(client));
-    memcpy(ret_reply->body, client->text, bytes);
-    ret_reply->body[bytes] = '\0';
-    consume(client, bytes);
-}
-
-static void expect_end(struct client *client)
-{
-    while (hear(client)) {
-    }
-    if (client->bytes != 0)
-        fail_msg("unexpected: %s", client->text);
-}
-
-static void ask(struct client *client, const char *path, const char *body)
-{
-    char text[4096];
-    (void)snprintf(
-        text, sizeof text,
-        "POST %s HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-        path, strlen(body), body);
-    say(client, text);
-}
-
-static void expect(struct client *client, int status, const char *body)
-{
-    struct reply reply;
-    read_reply(client, &reply);
-    if (reply.status != status || strstr(reply.body, body) == NULL)
-        fail_msg("want %d %s, got %d %s", status, body, reply.status, reply.body);
-}
-
-/* Record `index` holds exactly these messages. */
-static void expect_record(struct fixture *fixture, size_t index, const char *const *want, uint32_t count)
-{
-    uint32_t messages = 0;
-    struct cmq_span record = fake_ring_record(fixture->ring, index, &messages);
-    struct cmq_mp_reader units, reader;
-    struct cmq_plain_head head;
-    struct cmq_plain_unit unit;
-    assert_int_equal(cmq_plain_decode(record, &units, &head), CMQ_OK);
-    assert_int_equal(cmq_plain_next(&units, &unit), CMQ_OK);
-    assert_int_equal(messages, count);
-    assert_int_equal(unit.count, count);
-    cmq_mp_reader_init(&reader, unit.messages);
-    for (uint32_t i = 0; i < count; i++) {
-        struct cmq_message message;
-        assert_int_equal(cmq_message_next(&reader, &message), CMQ_OK);
-        assert_int_equal(message.body.bytes, strlen(want[i]));
-        assert_memory_equal(message.body.data, want[i], message.body.bytes);
-    }
-    assert_int_equal(cmq_mp_left(&reader), 0);
+    return fixture_start(state, 1, ING_ACK_ACCEPTED, true);
 }
 
 /* ---- the good cases ---- */
 
 static void root_answers_a_short_text(void **state)
 {
-    struct client *client = dial(*state);
+    struct client *client = client_dial(*state);
     struct reply reply;
-    say(client, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-    expect(client, 200, "CipherMQ");
-    say(client, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\nGET /?x=1 HTTP/1.1\r\nHost: h\r\n\r\n");
+    client_say(client, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    client_expect(client, 200, "CipherMQ");
+    client_say(client, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\nGET /?x=1 HTTP/1.1\r\nHost: h\r\n\r\n");
     while (strstr(client->text, "\r\n\r\n") == NULL)
-        assert_true(hear(client));
-    consume(client, (size_t)(strstr(client->text, "\r\n\r\n") + 4 - client->text));
-    read_reply(client, &reply);
+        assert_true(client_hear(client));
+    client_consume(client, (size_t)(strstr(client->text, "\r\n\r\n") + 4 - client->text));
+    client_read_reply(client, &reply);
     assert_int_equal(reply.status, 200);
     assert_false(reply.close);
-    hang_up(client);
+    client_hang_up(client);
 }
 
 static void a_single_message_enters_as_one_record(void **state)
 {
-    struct client *client = dial(*state);
+    struct client *client = client_dial(*state);
     struct reply reply;
-    ask(client, "/input", "{\"content\":\"hello \\ud83d\\ude00\"}");
-    read_reply(client, &reply);
+    client_ask(client, "/input", "{\"content\":\"hello \\ud83d\\ude00\"}");
+    client_read_reply(client, &reply);
     assert_int_equal(reply.status, 200);
     assert_string_equal(reply.body, "{\"id\":\"1-0\",\"count\":1,\"ack\":\"accepted\"}");
     assert_non_null(strstr(reply.head, "Content-Type: application/json\r\n"));
     assert_non_null(strstr(reply.head, "Date: "));
-    expect_record(*state, 0, (const char *const[]){"hello \xf0\x9f\x98\x80"}, 1);
-    hang_up(client);
+    fixture_expect_record(*state, 0, (const char *const[]){"hello \xf0\x9f\x98\x80"}, 1);
+    client_hang_up(client);
 }
 
 static void a_batch_enters_as_one_record_in_order(void **state)
 {
-    struct client *client = dial(*state);
-    ask(client, "/input/batch",
-        "{\"messages\": [{\"content\": \"a\"}, {\"content\": \"\"}, {\"content\": \"c\"}]}");
-    expect(client, 200, "{\"id\":\"1-0\",\"count\":3,\"ack\":\"accepted\"}");
-    expect_record(*state, 0, (const char *const[]){"a", "", "c"}, 3);
-    hang_up(client);
+    struct client *client = client_dial(*state);
+    client_ask(client, "/input/batch",
+               "{\"messages\": [{\"content\": \"a\"}, {\"content\": \"\"}, {\"content\": \"c\"}]}");
+    client_expect(client, 200, "{\"id\":\"1-0\",\"count\":3,\"ack\":\"accepted\"}");
+    fixture_expect_record(*state, 0, (const char *const[]){"a", "", "c"}, 3);
+    client_hang_up(client);
 }
 
 static void an_empty_batch_is_accepted_and_enters_nothing(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *client = dial(fixture);
-    ask(client, "/input/batch", "{\"messages\":[]}");
-    expect(client, 200, "{\"id\":null,\"count\":0,\"ack\":\"accepted\"}");
+    struct client *client = client_dial(fixture);
+    client_ask(client, "/input/batch", "{\"messages\":[]}");
+    client_expect(client, 200, "{\"id\":null,\"count\":0,\"ack\":\"accepted\"}");
     assert_int_equal(fake_ring_records(fixture->ring), 0);
-    hang_up(client);
+    client_hang_up(client);
 }
 
 static void one_connection_carries_many_requests(void **state)
 {
-    struct client *client = dial(*state);
+    struct client *client = client_dial(*state);
     for (int i = 1; i <= 200; i++) {
         char id[32];
         (void)snprintf(id, sizeof id, "\"id\":\"%d-0\"", i);
-        ask(client, "/input", "{\"content\":\"m\"}");
-        expect(client, 200, id);
+        client_ask(client, "/input", "{\"content\":\"m\"}");
+        client_expect(client, 200, id);
     }
-    hang_up(client);
+    client_hang_up(client);
 }
 
 static void pipelined_requests_are_answered_in_order(void **state)
 {
-    struct client *client = dial(*state);
+    struct client *client = client_dial(*state);
     for (int i = 0; i < 20; i++)
-        ask(client, "/input", "{\"content\":\"m\"}");
+        client_ask(client, "/input", "{\"content\":\"m\"}");
     for (int i = 1; i <= 20; i++) {
         char id[32];
         (void)snprintf(id, sizeof id, "\"id\":\"%d-0\"", i);
-        expect(client, 200, id);
+        client_expect(client, 200, id);
     }
-    hang_up(client);
+    client_hang_up(client);
 }
 
 static void a_body_may_come_in_pieces(void **state)
 {
-    struct client *client = dial(*state);
+    struct client *client = client_dial(*state);
     const char text[] = "POST /input HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
                         "Content-Length: 15\r\n\r\n{\"content\":\"m\"}";
     for (size_t i = 0; i < sizeof text - 1; i++)
-        assert_true(put(client, text + i, 1));
-    expect(client, 200, "1-0");
-    hang_up(client);
+        assert_true(client_put(client, text + i, 1));
+    client_expect(client, 200, "1-0");
+    client_hang_up(client);
 }
 
 static void a_chunked_body_is_taken(void **state)
 {
-    struct client *client = dial(*state);
-    say(client, "POST /input HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
-                "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"con\r\na;x=y\r\ntent\":\"m\"}\r\n0\r\n\r\n");
-    expect(client, 200, "1-0");
-    ask(client, "/input", "{\"content\":\"n\"}");
-    expect(client, 200, "2-0");
-    expect_record(*state, 0, (const char *const[]){"m"}, 1);
-    hang_up(client);
+    struct client *client = client_dial(*state);
+    client_say(client,
+               "POST /input HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+               "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"con\r\na;x=y\r\ntent\":\"m\"}\r\n0\r\n\r\n");
+    client_expect(client, 200, "1-0");
+    client_ask(client, "/input", "{\"content\":\"n\"}");
+    client_expect(client, 200, "2-0");
+    fixture_expect_record(*state, 0, (const char *const[]){"m"}, 1);
+    client_hang_up(client);
 }
 
 static void a_client_that_asks_is_told_to_continue(void **state)
 {
-    struct client *client = dial(*state);
-    say(client, "POST /input HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
-                "Content-Length: 15\r\nExpect: 100-continue\r\n\r\n");
+    struct client *client = client_dial(*state);
+    client_say(client, "POST /input HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+                       "Content-Length: 15\r\nExpect: 100-continue\r\n\r\n");
     while (strstr(client->text, "\r\n\r\n") == NULL)
-        assert_true(hear(client));
+        assert_true(client_hear(client));
     assert_non_null(strstr(client->text, "HTTP/1.1 100 "));
-    consume(client, client->bytes);
-    say(client, "{\"content\":\"m\"}");
-    expect(client, 200, "1-0");
-    hang_up(client);
+    client_consume(client, client->bytes);
+    client_say(client, "{\"content\":\"m\"}");
+    client_expect(client, 200, "1-0");
+    client_hang_up(client);
 }
 
 /* A request with a batch body of nearly `bytes` bytes; the caller frees. */
@@ -364,16 +169,16 @@ static char *large_request(size_t bytes, size_t *ret_bytes, uint32_t *ret_count)
 static void a_large_body_is_taken_whole(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *client = dial(fixture);
+    struct client *client = client_dial(fixture);
     size_t bytes;
     uint32_t count, messages;
     char *text = large_request(REQUEST_BYTES_MAX, &bytes, &count);
-    assert_true(put(client, text, bytes));
-    expect(client, 200, "1-0");
+    assert_true(client_put(client, text, bytes));
+    client_expect(client, 200, "1-0");
     (void)fake_ring_record(fixture->ring, 0, &messages);
     assert_int_equal(messages, count);
     free(text);
-    hang_up(client);
+    client_hang_up(client);
 }
 
 /* ---- refusals ---- */
@@ -381,41 +186,41 @@ static void a_large_body_is_taken_whole(void **state)
 static void wrong_requests_are_refused_and_the_connection_goes_on(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *client = dial(fixture);
+    struct client *client = client_dial(fixture);
     struct reply reply;
-    ask(client, "/input/batch", "{\"messages\":[{\"content\":\"a\"},{\"content\":1}]}");
-    read_reply(client, &reply);
+    client_ask(client, "/input/batch", "{\"messages\":[{\"content\":\"a\"},{\"content\":1}]}");
+    client_read_reply(client, &reply);
     assert_int_equal(reply.status, 400);
     assert_non_null(strstr(reply.head, "Content-Type: application/problem+json"));
     assert_non_null(strstr(reply.body, "\"type\":\"/problems/malformed-json\""));
     assert_non_null(strstr(reply.body, "\"index\":1"));
     assert_non_null(strstr(reply.body, "\"offset\":"));
-    ask(client, "/input", "");
-    expect(client, 400, "malformed-json");
-    say(client, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
-    expect(client, 404, "not-found");
-    say(client, "GET /input HTTP/1.1\r\nHost: h\r\n\r\n");
-    read_reply(client, &reply);
+    client_ask(client, "/input", "");
+    client_expect(client, 400, "malformed-json");
+    client_say(client, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+    client_expect(client, 404, "not-found");
+    client_say(client, "GET /input HTTP/1.1\r\nHost: h\r\n\r\n");
+    client_read_reply(client, &reply);
     assert_int_equal(reply.status, 405);
     assert_non_null(strstr(reply.head, "Allow: POST\r\n"));
-    ask(client, "/input", "{\"content\":\"m\"}");
-    expect(client, 200, "1-0");
+    client_ask(client, "/input", "{\"content\":\"m\"}");
+    client_expect(client, 200, "1-0");
     assert_int_equal(fake_ring_counter(fixture->ring, CMQ_COUNT_REJECTED_BAD), 4);
     assert_int_equal(fake_ring_counter(fixture->ring, CMQ_COUNT_REQUESTS), 5);
-    hang_up(client);
+    client_hang_up(client);
 }
 
 /* Sent as it stands, answered with 400, then closed; nothing enters. */
 static void expect_refused(struct fixture *fixture, const char *text)
 {
-    struct client *client = dial(fixture);
+    struct client *client = client_dial(fixture);
     struct reply reply;
-    say(client, text);
-    read_reply(client, &reply);
+    client_say(client, text);
+    client_read_reply(client, &reply);
     if (reply.status != 400 || strstr(reply.body, "/problems/bad-request") == NULL)
         fail_msg("got %d %s for:\n%s", reply.status, reply.body, text);
-    expect_end(client);
-    hang_up(client);
+    client_expect_end(client);
+    client_hang_up(client);
     assert_int_equal(fake_ring_records(fixture->ring), 0);
 }
 
@@ -457,14 +262,14 @@ static void a_length_that_is_no_number_is_refused_by_the_library(void **state)
         POST HOST JSON "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
     };
     for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
-        struct client *client = dial(fixture);
+        struct client *client = client_dial(fixture);
         struct reply reply;
-        say(client, table[i]);
-        read_reply(client, &reply);
+        client_say(client, table[i]);
+        client_read_reply(client, &reply);
         assert_in_range(reply.status, 400, 413);
-        while (hear(client)) {
+        while (client_hear(client)) {
         }
-        hang_up(client);
+        client_hang_up(client);
     }
     assert_int_equal(fake_ring_records(fixture->ring), 0);
 }
@@ -492,13 +297,13 @@ static void a_request_refused_by_its_head_is_answered_before_its_body(void **sta
          "Allow"},
     };
     for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
-        struct client *client = dial(fixture);
+        struct client *client = client_dial(fixture);
         struct reply reply;
-        say(client, table[i].text);
-        read_reply(client, &reply);
+        client_say(client, table[i].text);
+        client_read_reply(client, &reply);
         if (reply.status != table[i].status || strstr(reply.body, table[i].body) == NULL || !reply.close)
             fail_msg("case %zu: %d %s", i, reply.status, reply.body);
-        hang_up(client);
+        client_hang_up(client);
     }
     assert_int_equal(fake_ring_counter(fixture->ring, CMQ_COUNT_REJECTED_LARGE), 2);
     assert_int_equal(fake_ring_counter(fixture->ring, CMQ_COUNT_REJECTED_BAD), CMQ_COUNT_OF(table) - 2);
@@ -508,71 +313,71 @@ static void a_request_refused_by_its_head_is_answered_before_its_body(void **sta
 static void a_client_that_sends_on_still_gets_the_refusal(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *client = dial(fixture);
+    struct client *client = client_dial(fixture);
     char *junk = calloc(1, 1 << 20);
     assert_non_null(junk);
-    say(client, POST HOST JSON "Content-Length: 20000000\r\n\r\n");
+    client_say(client, POST HOST JSON "Content-Length: 20000000\r\n\r\n");
     /* Far more than the sockets hold: only a server that reads on lets this end. */
     for (int i = 0; i < 16; i++)
-        assert_true(put(client, junk, 1 << 20));
-    expect(client, 413, "too-large");
+        assert_true(client_put(client, junk, 1 << 20));
+    client_expect(client, 413, "too-large");
     free(junk);
-    hang_up(client);
+    client_hang_up(client);
 }
 
 static void a_chunked_body_over_the_limit_is_refused_at_once(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *client = dial(fixture);
+    struct client *client = client_dial(fixture);
     char *chunk = calloc(1, 65536);
     assert_non_null(chunk);
-    say(client, POST HOST JSON "Transfer-Encoding: chunked\r\n\r\n");
+    client_say(client, POST HOST JSON "Transfer-Encoding: chunked\r\n\r\n");
     for (int i = 0; i < REQUEST_BYTES_MAX / 65536; i++) {
-        say(client, "10000\r\n");
-        assert_true(put(client, chunk, 65536));
-        say(client, "\r\n");
+        client_say(client, "10000\r\n");
+        assert_true(client_put(client, chunk, 65536));
+        client_say(client, "\r\n");
     }
     /* The body has no end yet. One more byte is too many. */
-    say(client, "1\r\nx\r\n");
+    client_say(client, "1\r\nx\r\n");
     struct reply reply;
-    read_reply(client, &reply);
+    client_read_reply(client, &reply);
     assert_int_equal(reply.status, 413);
     assert_true(reply.close);
     free(chunk);
-    hang_up(client);
+    client_hang_up(client);
 }
 
 static void a_message_over_the_limit_is_refused(void **state)
 {
-    struct client *client = dial(*state);
+    struct client *client = client_dial(*state);
     char body[MESSAGE_BYTES_MAX + 100] = "{\"content\":\"";
     memset(body + strlen(body), 'x', MESSAGE_BYTES_MAX + 1);
     strncat(body, "\"}", 3);
-    ask(client, "/input", body);
-    expect(client, 413, "too-large");
-    hang_up(client);
+    client_ask(client, "/input", body);
+    client_expect(client, 413, "too-large");
+    client_hang_up(client);
 }
 
 static void failures_of_the_ring_are_told_apart(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *client = dial(fixture);
+    struct client *client = client_dial(fixture);
     struct reply reply;
     fake_ring_set_error(fixture->ring, CMQ_ERR_DRAINING);
-    ask(client, "/input", "{\"content\":\"m\"}");
-    read_reply(client, &reply);
+    client_ask(client, "/input", "{\"content\":\"m\"}");
+    client_read_reply(client, &reply);
     assert_int_equal(reply.status, 503);
     assert_non_null(strstr(reply.head, "Retry-After: 1\r\n"));
     assert_true(reply.close);
-    hang_up(client);
-    client = dial(fixture);
+    client_hang_up(client);
+    client = client_dial(fixture);
     fake_ring_set_error(fixture->ring, CMQ_ERR_CORRUPT);
-    ask(client, "/input", "{\"content\":\"m\"}");
-    expect(client, 500, "internal");
+    client_ask(client, "/input", "{\"content\":\"m\"}");
+    client_expect(client, 500, "internal");
     fake_ring_set_error(fixture->ring, CMQ_ERR_TOO_BIG);
-    ask(client, "/input", "{\"content\":\"m\"}");
-    expect(client, 413, "too-large");
-    hang_up(client);
+    client_ask(client, "/input", "{\"content\":\"m\"}");
+    client_expect(client, 413, "too-large");
+    client_hang_up(client);
 }
 
 /* ---- a full ring ---- */
@@ -580,75 +385,75 @@ static void failures_of_the_ring_are_told_apart(void **state)
 static void a_request_waits_until_the_ring_has_room(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *client = dial(fixture);
+    struct client *client = client_dial(fixture);
     fake_ring_set_room(fixture->ring, 0);
-    ask(client, "/input", "{\"content\":\"m\"}");
+    client_ask(client, "/input", "{\"content\":\"m\"}");
     fake_ring_await_refused(fixture->ring, 2);
     /* The worker is free meanwhile. */
-    struct client *other = dial(fixture);
-    say(other, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-    expect(other, 200, "CipherMQ");
-    hang_up(other);
+    struct client *other = client_dial(fixture);
+    client_say(other, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    client_expect(other, 200, "CipherMQ");
+    client_hang_up(other);
     fake_ring_set_room(fixture->ring, FAKE_RING_ENDLESS);
-    expect(client, 200, "1-0");
-    ask(client, "/input", "{\"content\":\"n\"}");
-    expect(client, 200, "2-0");
-    expect_record(fixture, 0, (const char *const[]){"m"}, 1);
-    hang_up(client);
+    client_expect(client, 200, "1-0");
+    client_ask(client, "/input", "{\"content\":\"n\"}");
+    client_expect(client, 200, "2-0");
+    fixture_expect_record(fixture, 0, (const char *const[]){"m"}, 1);
+    client_hang_up(client);
 }
 
 static void waiting_again_and_again_on_one_connection(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *client = dial(fixture);
+    struct client *client = client_dial(fixture);
     for (size_t i = 1; i <= 200; i++) {
         fake_ring_set_room(fixture->ring, 0);
-        ask(client, "/input", "{\"content\":\"m\"}");
+        client_ask(client, "/input", "{\"content\":\"m\"}");
         fake_ring_await_refused(fixture->ring, 2 * i);
         fake_ring_set_room(fixture->ring, 1);
-        expect(client, 200, "-0");
+        client_expect(client, 200, "-0");
     }
     assert_int_equal(fake_ring_records(fixture->ring), 200);
-    hang_up(client);
+    client_hang_up(client);
 }
 
 static void a_request_that_waited_too_long_gets_503(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *client = dial(fixture);
+    struct client *client = client_dial(fixture);
     struct reply reply;
     const struct ing_admit_limits limits = {.wait_ms = 5, .waiting_bytes_max = WAITING_BYTES_MAX};
     ing_admit_set_limits(fixture->admit, &limits);
     fake_ring_set_room(fixture->ring, 0);
-    ask(client, "/input", "{\"content\":\"m\"}");
-    read_reply(client, &reply);
+    client_ask(client, "/input", "{\"content\":\"m\"}");
+    client_read_reply(client, &reply);
     assert_int_equal(reply.status, 503);
     assert_non_null(strstr(reply.body, "\"type\":\"/problems/full\""));
     assert_non_null(strstr(reply.head, "Retry-After: 1\r\n"));
     assert_false(reply.close);
     fake_ring_set_room(fixture->ring, 1);
-    ask(client, "/input", "{\"content\":\"m\"}");
-    expect(client, 200, "1-0");
+    client_ask(client, "/input", "{\"content\":\"m\"}");
+    client_expect(client, 200, "1-0");
     assert_int_equal(fake_ring_counter(fixture->ring, CMQ_COUNT_REJECTED_FULL), 1);
-    hang_up(client);
+    client_hang_up(client);
 }
 
 static void no_more_bytes_wait_than_allowed(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *first = dial(fixture), *second = dial(fixture);
+    struct client *first = client_dial(fixture), *second = client_dial(fixture);
     const struct ing_admit_limits limits = {.wait_ms = LONG_MS, .waiting_bytes_max = 100};
     ing_admit_set_limits(fixture->admit, &limits);
     fake_ring_set_room(fixture->ring, 0);
-    ask(first, "/input", "{\"content\":\"m\"}");
+    client_ask(first, "/input", "{\"content\":\"m\"}");
     fake_ring_await_refused(fixture->ring, 2);
-    ask(second, "/input",
-        "{\"content\":\"1234567890123456789012345678901234567890123456789012345678901234567890\"}");
-    expect(second, 503, "/problems/full");
+    client_ask(second, "/input",
+               "{\"content\":\"1234567890123456789012345678901234567890123456789012345678901234567890\"}");
+    client_expect(second, 503, "/problems/full");
     fake_ring_set_room(fixture->ring, 1);
-    expect(first, 200, "1-0");
-    hang_up(first);
-    hang_up(second);
+    client_expect(first, 200, "1-0");
+    client_hang_up(first);
+    client_hang_up(second);
 }
 
 static void a_client_that_goes_away_while_it_waits_costs_nothing(void **state)
@@ -656,10 +461,10 @@ static void a_client_that_goes_away_while_it_waits_costs_nothing(void **state)
     struct fixture *fixture = *state;
     fake_ring_set_room(fixture->ring, 0);
     for (size_t i = 1; i <= 20; i++) {
-        struct client *client = dial(fixture);
-        ask(client, "/input", "{\"content\":\"m\"}");
+        struct client *client = client_dial(fixture);
+        client_ask(client, "/input", "{\"content\":\"m\"}");
         fake_ring_await_counter(fixture->ring, CMQ_COUNT_BYTES_IN, 15 * i);
-        hang_up(client);
+        client_hang_up(client);
     }
     fake_ring_set_room(fixture->ring, FAKE_RING_ENDLESS);
     fake_ring_await_counter(fixture->ring, CMQ_COUNT_CLIENTS, 0);
@@ -673,11 +478,11 @@ static void a_client_that_goes_away_within_its_body_leaves_nothing(void **state)
 {
     struct fixture *fixture = *state;
     for (int i = 0; i < 20; i++) {
-        struct client *client = dial(fixture);
+        struct client *client = client_dial(fixture);
         char junk[8000] = {0};
-        say(client, POST HOST JSON "Content-Length: 100000\r\n\r\n");
-        assert_true(put(client, junk, sizeof junk));
-        hang_up(client);
+        client_say(client, POST HOST JSON "Content-Length: 100000\r\n\r\n");
+        assert_true(client_put(client, junk, sizeof junk));
+        client_hang_up(client);
     }
     fake_ring_await_counter(fixture->ring, CMQ_COUNT_CLIENTS_TOTAL, 20);
     /* The library alone may miss the end of such a stream. */
@@ -689,24 +494,24 @@ static void a_client_that_goes_away_within_its_body_leaves_nothing(void **state)
 static void a_request_that_comes_too_slowly_is_cut_off(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *body = dial(fixture), *head = dial(fixture), *quiet = dial(fixture);
-    say(body, POST HOST JSON "Content-Length: 100000\r\n\r\n{");
-    say(head, "POST /input HTTP/1.1\r\nHost: h\r\n");
-    ask(quiet, "/input", "{\"content\":\"a\"}");
-    expect(quiet, 200, "1-0");
+    struct client *body = client_dial(fixture), *head = client_dial(fixture), *quiet = client_dial(fixture);
+    client_say(body, POST HOST JSON "Content-Length: 100000\r\n\r\n{");
+    client_say(head, "POST /input HTTP/1.1\r\nHost: h\r\n");
+    client_ask(quiet, "/input", "{\"content\":\"a\"}");
+    client_expect(quiet, 200, "1-0");
     while (fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS) != 3)
         ing_http_tick(fixture->http, cmq_clock_mono_ns()); /* the workers have all three */
     /* 20 s later; until the first line of each was read, there is nothing to be late with. */
     while (fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS) != 1)
         ing_http_tick(fixture->http, cmq_clock_mono_ns() + 20 * CMQ_NS_PER_S);
-    expect_end(body);
-    expect_end(head);
-    ask(quiet, "/input", "{\"content\":\"b\"}");
-    expect(quiet, 200, "2-0");
+    client_expect_end(body);
+    client_expect_end(head);
+    client_ask(quiet, "/input", "{\"content\":\"b\"}");
+    client_expect(quiet, 200, "2-0");
     assert_int_equal(fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS_DROPPED), 2);
-    hang_up(body);
-    hang_up(head);
-    hang_up(quiet);
+    client_hang_up(body);
+    client_hang_up(head);
+    client_hang_up(quiet);
 }
 
 /* ---- the end ---- */
@@ -714,32 +519,32 @@ static void a_request_that_comes_too_slowly_is_cut_off(void **state)
 static void a_drain_finishes_what_is_in_hand(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *waits = dial(fixture), *kept = dial(fixture);
+    struct client *waits = client_dial(fixture), *kept = client_dial(fixture);
     struct reply reply;
-    ask(kept, "/input", "{\"content\":\"a\"}");
-    expect(kept, 200, "1-0");
+    client_ask(kept, "/input", "{\"content\":\"a\"}");
+    client_expect(kept, 200, "1-0");
     fake_ring_set_room(fixture->ring, 0);
-    ask(waits, "/input", "{\"content\":\"b\"}");
+    client_ask(waits, "/input", "{\"content\":\"b\"}");
     fake_ring_await_refused(fixture->ring, 2);
     ing_http_quiesce(fixture->http);
     assert_false(ing_http_wait_closed(fixture->http, cmq_clock_mono_ns()));
     assert_false(ing_http_wait_idle(fixture->http, cmq_clock_mono_ns()));
     fake_ring_set_room(fixture->ring, FAKE_RING_ENDLESS);
-    read_reply(waits, &reply);
+    client_read_reply(waits, &reply);
     assert_int_equal(reply.status, 200);
     assert_true(reply.close);
-    expect_end(waits);
+    client_expect_end(waits);
     /* A request on a connection that was open is still served, and its connection closed. */
-    ask(kept, "/input", "{\"content\":\"c\"}");
-    read_reply(kept, &reply);
+    client_ask(kept, "/input", "{\"content\":\"c\"}");
+    client_read_reply(kept, &reply);
     assert_int_equal(reply.status, 200);
     assert_true(reply.close);
-    expect_end(kept);
+    client_expect_end(kept);
     assert_true(ing_http_wait_idle(fixture->http, cmq_clock_mono_ns() + LONG_NS));
     assert_true(ing_http_wait_closed(fixture->http, cmq_clock_mono_ns() + LONG_NS));
     assert_int_equal(fake_ring_records(fixture->ring), 3);
-    hang_up(waits);
-    hang_up(kept);
+    client_hang_up(waits);
+    client_hang_up(kept);
 }
 
 static void a_drain_takes_no_new_connections(void **state)
@@ -761,17 +566,16 @@ static void who_still_waits_at_the_end_gets_503(void **state)
     struct client *client[10];
     fake_ring_set_room(fixture->ring, 0);
     for (size_t i = 0; i < CMQ_COUNT_OF(client); i++) {
-        client[i] = dial(fixture);
-        ask(client[i], "/input", "{\"content\":\"m\"}");
+        client[i] = client_dial(fixture);
+        client_ask(client[i], "/input", "{\"content\":\"m\"}");
     }
     fake_ring_await_counter(fixture->ring, CMQ_COUNT_BYTES_IN, 15 * CMQ_COUNT_OF(client));
     ing_http_quiesce(fixture->http);
-    ing_admit_stop(fixture->admit);
-    fixture->stopped = true;
+    fixture_stop_waits(fixture);
     assert_true(ing_http_wait_idle(fixture->http, cmq_clock_mono_ns() + LONG_NS));
     for (size_t i = 0; i < CMQ_COUNT_OF(client); i++) {
-        expect(client[i], 503, "");
-        hang_up(client[i]);
+        client_expect(client[i], 503, "");
+        client_hang_up(client[i]);
     }
     assert_int_equal(fake_ring_records(fixture->ring), 0);
 }
@@ -779,24 +583,23 @@ static void who_still_waits_at_the_end_gets_503(void **state)
 static void stopping_in_the_middle_of_everything_is_safe(void **state)
 {
     struct fixture *fixture = *state;
-    struct client *body = dial(fixture), *head = dial(fixture), *waits = dial(fixture),
-                  *quiet = dial(fixture);
+    struct client *body = client_dial(fixture), *head = client_dial(fixture), *waits = client_dial(fixture),
+                  *quiet = client_dial(fixture);
     fake_ring_set_room(fixture->ring, 0);
-    say(body, POST HOST JSON "Content-Length: 100\r\n\r\n{");
-    say(head, "POST /input HT");
-    ask(waits, "/input", "{\"content\":\"m\"}");
+    client_say(body, POST HOST JSON "Content-Length: 100\r\n\r\n{");
+    client_say(head, "POST /input HT");
+    client_ask(waits, "/input", "{\"content\":\"m\"}");
     fake_ring_await_refused(fixture->ring, 2);
     fake_ring_await_counter(fixture->ring, CMQ_COUNT_CLIENTS, 4);
     /* Without quiesce and without time for the replies, as after a fatal error. */
-    ing_admit_stop(fixture->admit);
-    fixture->stopped = true;
+    fixture_stop_waits(fixture);
     ing_http_stop(fixture->http);
     fixture->http = NULL;
     assert_int_equal(fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS), 0);
-    hang_up(body);
-    hang_up(head);
-    hang_up(waits);
-    hang_up(quiet);
+    client_hang_up(body);
+    client_hang_up(head);
+    client_hang_up(waits);
+    client_hang_up(quiet);
 }
 
 static void a_bad_address_is_refused_with_the_fix(void **state)
@@ -806,7 +609,7 @@ static void a_bad_address_is_refused_with_the_fix(void **state)
     struct ing_http *http;
     struct ing_http_setup setup = {
         .listen = "localhost.", .threads = 1, .connections_max = 4, .idle_s = 1, .body_rate_min = 1};
-    assert_int_equal(ing_http_start(&setup, NULL, NULL, &http, &reason), CMQ_ERR_INVALID);
+    assert_int_equal(ing_http_start(&setup, NULL, NULL, NULL, &http, &reason), CMQ_ERR_INVALID);
     assert_non_null(strstr(reason.text, "127.0.0.1"));
     const struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -814,17 +617,17 @@ static void a_bad_address_is_refused_with_the_fix(void **state)
     assert_int_equal(listen(fd, 1), 0);
     setup.listen = "127.0.0.1";
     setup.port = ing_listen_port(fd);
-    assert_int_equal(ing_http_start(&setup, NULL, NULL, &http, &reason), CMQ_ERR_EXISTS);
+    assert_int_equal(ing_http_start(&setup, NULL, NULL, NULL, &http, &reason), CMQ_ERR_EXISTS);
     assert_non_null(strstr(reason.text, "ingest.port"));
     (void)close(fd);
     setup.listen = "192.0.2.1";
-    assert_int_equal(ing_http_start(&setup, NULL, NULL, &http, &reason), CMQ_ERR_INVALID);
+    assert_int_equal(ing_http_start(&setup, NULL, NULL, NULL, &http, &reason), CMQ_ERR_INVALID);
     assert_non_null(strstr(reason.text, "address of this machine"));
 }
 
-#define WITH(test)                                          \
-    cmocka_unit_test_setup_teardown(test, start_two, stop), \
-        cmocka_unit_test_setup_teardown(test, start_one, stop)
+#define WITH(test)                                                  \
+    cmocka_unit_test_setup_teardown(test, start_two, fixture_stop), \
+        cmocka_unit_test_setup_teardown(test, start_one, fixture_stop)
 
 int main(void)
 {

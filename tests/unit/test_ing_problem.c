@@ -22,9 +22,11 @@ static void a_problem_has_the_members_of_rfc_9457(void **state)
 {
     (void)state;
     const struct ing_problem problem = ing_problem_make(ING_PROBLEM_NOT_FOUND, NULL);
-    assert_string_equal(write_problem(&problem),
-                        "{\"type\":\"/problems/not-found\",\"title\":\"Not found\",\"status\":404,"
-                        "\"detail\":\"POST one message to /input, or many to /input/batch.\"}");
+    assert_string_equal(
+        write_problem(&problem),
+        "{\"type\":\"/problems/not-found\",\"title\":\"Not found\",\"status\":404,"
+        "\"detail\":\"POST one message to /v1/topics/{topic} or /input, or many to the same path "
+        "with /batch behind it.\"}");
 }
 
 static void offset_and_index_are_added_when_they_are_known(void **state)
@@ -59,22 +61,49 @@ static void every_kind_names_the_fix(void **state)
         const struct ing_problem_info *info = ing_problem_info(kind);
         assert_in_range(info->status, 400, 503);
         assert_true(strlen(info->slug) > 0 && strlen(info->title) > 0 && strlen(info->detail) > 20);
+        assert_true(strlen(info->detail) <= 200); /* else it would be cut */
         assert_true(strspn(info->slug, "abcdefghijklmnopqrstuvwxyz-") == strlen(info->slug));
     }
+}
+
+static void expect_accepted(struct ing_accepted accepted, const char *want)
+{
+    struct ing_reply reply;
+    ing_reply_accepted(&reply, &accepted);
+    assert_int_equal(reply.status, 200);
+    assert_int_equal(reply.body_bytes, strlen(want));
+    assert_memory_equal(reply.body, want, strlen(want));
 }
 
 static void accepted_replies(void **state)
 {
     (void)state;
-    struct ing_reply reply;
-    ing_reply_accepted(&reply, 20000, UINT64_MAX);
-    const char want[] = "{\"id\":\"18446744073709551615-0\",\"count\":20000,\"ack\":\"accepted\"}";
-    assert_int_equal(reply.body_bytes, sizeof want - 1);
-    assert_memory_equal(reply.body, want, sizeof want - 1);
-    ing_reply_accepted(&reply, 0, 7);
-    const char none[] = "{\"id\":null,\"count\":0,\"ack\":\"accepted\"}";
-    assert_int_equal(reply.body_bytes, sizeof none - 1);
-    assert_memory_equal(reply.body, none, sizeof none - 1);
+    expect_accepted((struct ing_accepted){.id = {.seq = UINT64_MAX}, .count = 20000},
+                    "{\"id\":\"18446744073709551615-0\",\"count\":20000,\"ack\":\"accepted\"}");
+    expect_accepted((struct ing_accepted){.id = {.seq = 7}},
+                    "{\"id\":null,\"count\":0,\"ack\":\"accepted\"}");
+    expect_accepted((struct ing_accepted){.id = {.seq = 7}, .count = 1, .durable = true},
+                    "{\"id\":\"7-0\",\"count\":1,\"ack\":\"durable\"}");
+    expect_accepted(
+        (struct ing_accepted){.id = {.seq = 7, .index = 3}, .count = 1, .durable = true, .duplicate = true},
+        "{\"id\":\"7-3\",\"count\":1,\"ack\":\"durable\",\"duplicate\":true}");
+    expect_accepted((struct ing_accepted){.id = {.seq = 7}, .count = 5, .duplicates = 2},
+                    "{\"id\":\"7-0\",\"count\":5,\"ack\":\"accepted\",\"duplicates\":2}");
+}
+
+static void every_status_has_its_phrase(void **state)
+{
+    (void)state;
+    for (enum ing_problem_kind kind = ING_PROBLEM_BAD_REQUEST; kind <= ING_PROBLEM_DRAINING; kind++) {
+        struct ing_reply reply;
+        uint8_t text[ING_REPLY_TEXT_BYTES_MAX + 1];
+        const struct ing_problem problem = ing_problem_make(kind, NULL);
+        ing_reply_problem(&reply, &problem, "POST");
+        text[ing_reply_text(text, &reply, 0)] = '\0';
+        bool unknown = strstr((const char *)text, " Error\r\n") != NULL;
+        assert_int_equal(unknown, kind == ING_PROBLEM_INTERNAL);
+        assert_int_equal(reply.retry_after, reply.status >= 500);
+    }
 }
 
 static void a_reply_as_text_is_whole_http(void **state)
@@ -128,6 +157,7 @@ int main(void)
         cmocka_unit_test(details_are_escaped_and_cut),
         cmocka_unit_test(every_kind_names_the_fix),
         cmocka_unit_test(accepted_replies),
+        cmocka_unit_test(every_status_has_its_phrase),
         cmocka_unit_test(a_reply_as_text_is_whole_http),
         cmocka_unit_test(errors_of_publishing_become_problems),
         cmocka_unit_test(numbers_are_written_whole),

@@ -31,7 +31,9 @@ static enum ing_problem_kind judge(const char *method, const char *target, const
     struct ing_head head;
     ing_head_init(&head);
     add_all(&head, headers);
-    return ing_request_judge(&head, ing_request_route(target), method, version, 1000).kind;
+    struct ing_target where;
+    ing_target_parse(&where, target);
+    return ing_request_judge(&head, &where, method, version, 1000).kind;
 }
 
 #define HEADERS(...) ((const struct header[]){__VA_ARGS__, {NULL, NULL}})
@@ -193,6 +195,139 @@ static void announced_bodies_are_seen(void **state)
     assert_true(ing_request_has_body(&head));
 }
 
+static void topics_are_found_in_the_path(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        enum ing_route route;
+        const char *topic;
+    } table[] = {
+        {"/v1/topics/orders", ING_ROUTE_TOPIC, "orders"},
+        {"/v1/topics/orders.eu.de?x=1", ING_ROUTE_TOPIC, "orders.eu.de"},
+        {"http://h/v1/topics/a", ING_ROUTE_TOPIC, "a"},
+        {"/v1/topics/orders/batch", ING_ROUTE_TOPIC_BATCH, "orders"},
+        {"/v1/topics/batch", ING_ROUTE_TOPIC, "batch"},
+        {"/v1/topics/batch/batch?", ING_ROUTE_TOPIC_BATCH, "batch"},
+        {"/v1/topics", ING_ROUTE_NONE, ""},
+        {"/v1/topicsx/a", ING_ROUTE_NONE, ""},
+        {"/v1/topics/a%2eb", ING_ROUTE_NONE, ""},
+        {"/V1/topics/a", ING_ROUTE_NONE, ""},
+    };
+    for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
+        struct ing_target target;
+        ing_target_parse(&target, table[i].path);
+        if (target.route != table[i].route || target.wrong != ING_PROBLEM_NONE ||
+            target.topic_bytes != strlen(table[i].topic) ||
+            memcmp(target.topic, table[i].topic, target.topic_bytes) != 0)
+            fail_msg("%s: route %d, wrong %d", table[i].path, (int)target.route, (int)target.wrong);
+    }
+}
+
+static void wrong_topics_are_told_with_rule_and_position(void **state)
+{
+    (void)state;
+    char path[400] = "/v1/topics/";
+    memset(path + strlen(path), 'a', 256);
+    const struct {
+        const char *path;
+        enum ing_problem_kind kind;
+        const char *part;
+    } table[] = {
+        {"/v1/topics/", ING_PROBLEM_BAD_TOPIC, "empty"},
+        {"/v1/topics//batch", ING_PROBLEM_BAD_TOPIC, "empty"},
+        {"/v1/topics/a..b", ING_PROBLEM_BAD_TOPIC, "empty level at byte 2"},
+        {"/v1/topics/a.*", ING_PROBLEM_BAD_TOPIC, "byte 0x2a at byte 2"},
+        {"/v1/topics/orders/eu", ING_PROBLEM_BAD_TOPIC, "byte 0x2f at byte 6"},
+        {"/v1/topics/a.$b", ING_PROBLEM_BAD_TOPIC, "byte 0x24 at byte 2"},
+        {"/v1/topics/$", ING_PROBLEM_BAD_TOPIC, "nothing behind"},
+        {path, ING_PROBLEM_BAD_TOPIC, "256 bytes, at most 255"},
+        {"/v1/topics/$dead.orders", ING_PROBLEM_RESERVED_TOPIC, NULL},
+        {"/v1/topics/$dead.orders/batch", ING_PROBLEM_RESERVED_TOPIC, NULL},
+    };
+    for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
+        struct ing_target target;
+        struct ing_head head;
+        ing_target_parse(&target, table[i].path);
+        ing_head_init(&head);
+        add_all(&head, HEADERS(HOST, JSON));
+        struct ing_problem problem = ing_request_judge(&head, &target, "POST", "HTTP/1.1", 1000);
+        if (problem.kind != table[i].kind || (problem.detail == NULL) != (table[i].part == NULL) ||
+            (problem.detail != NULL && strstr(problem.detail, table[i].part) == NULL))
+            fail_msg("%s: %d %s", table[i].path, (int)problem.kind, problem.detail);
+        assert_int_equal(ing_request_judge(&head, &target, "GET", "HTTP/1.1", 1000).kind, ING_PROBLEM_METHOD);
+    }
+}
+
+static void a_topic_takes_any_content_type(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value;
+        enum ing_problem_kind kind;
+        enum cmq_type type;
+    } table[] = {
+        {"text/plain", ING_PROBLEM_NONE, CMQ_TYPE_TEXT},
+        {"image/png", ING_PROBLEM_NONE, CMQ_TYPE_OTHER},
+        {"application/json; v=1", ING_PROBLEM_NONE, CMQ_TYPE_JSON},
+        {"application/json; charset=utf-16", ING_PROBLEM_MEDIA_TYPE, CMQ_TYPE_JSON_FOREIGN},
+        {"image", ING_PROBLEM_BAD_HEADER, CMQ_TYPE_BAD},
+        {"", ING_PROBLEM_BAD_HEADER, CMQ_TYPE_BAD},
+    };
+    for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
+        struct ing_target target;
+        struct ing_head head;
+        ing_target_parse(&target, "/v1/topics/a");
+        ing_head_init(&head);
+        add_all(&head, HEADERS(HOST, {"Content-Type", table[i].value}));
+        assert_int_equal(head.type, table[i].type);
+        assert_int_equal(ing_request_judge(&head, &target, "POST", "HTTP/1.1", 1000).kind, table[i].kind);
+    }
+    assert_int_equal(judge("POST", "/v1/topics/a", "HTTP/1.1", HEADERS(HOST)), ING_PROBLEM_NONE);
+    assert_int_equal(judge("POST", "/v1/topics/a/batch", "HTTP/1.1", HEADERS(HOST)), ING_PROBLEM_MEDIA_TYPE);
+    assert_int_equal(
+        judge("POST", "/v1/topics/a/batch", "HTTP/1.1", HEADERS(HOST, {"Content-Type", "text/plain"})),
+        ING_PROBLEM_MEDIA_TYPE);
+}
+
+static void acks_and_keys_are_read(void **state)
+{
+    (void)state;
+    char longest[130];
+    memset(longest, 'k', sizeof longest - 1);
+    longest[128] = '\0';
+    struct ing_head head;
+    ing_head_init(&head);
+    add_all(&head, HEADERS(HOST, JSON, {"cmq-ack", " Durable "}, {"IDEMPOTENCY-KEY", longest}));
+    assert_int_equal(head.ack, ING_ACK_DURABLE);
+    assert_int_equal(head.key.bytes, 128);
+    assert_null(head.wrong);
+    ing_head_init(&head);
+    add_all(&head, HEADERS(HOST, JSON));
+    assert_int_equal(head.ack, ING_ACK_UNSAID);
+    assert_int_equal(head.key.bytes, 0);
+    add_all(&head, HEADERS({"CMQ-Ack", "accepted"}));
+    assert_int_equal(head.ack, ING_ACK_ACCEPTED);
+    longest[128] = 'k';
+    longest[129] = '\0';
+    const struct header bad[] = {{"CMQ-Ack", ""},
+                                 {"CMQ-Ack", "yes"},
+                                 {"CMQ-Ack", "durable,durable"},
+                                 {"Idempotency-Key", ""},
+                                 {"Idempotency-Key", "a b"},
+                                 {"Idempotency-Key", longest},
+                                 {"Idempotency-Key", "\xc3\xa9"}};
+    for (size_t i = 0; i < CMQ_COUNT_OF(bad); i++)
+        if (judge("POST", "/input", "HTTP/1.1", HEADERS(HOST, JSON, bad[i])) != ING_PROBLEM_BAD_HEADER)
+            fail_msg("%s: %s", bad[i].name, bad[i].value);
+    assert_int_equal(judge("POST", "/input", "HTTP/1.1",
+                           HEADERS(HOST, JSON, {"CMQ-Ack", "durable"}, {"CMQ-Ack", "durable"})),
+                     ING_PROBLEM_BAD_REQUEST);
+    assert_int_equal(judge("POST", "/input", "HTTP/1.1",
+                           HEADERS(HOST, JSON, {"Idempotency-Key", "a"}, {"Idempotency-Key", "a"})),
+                     ING_PROBLEM_BAD_REQUEST);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +339,10 @@ int main(void)
         cmocka_unit_test(content_types),
         cmocka_unit_test(limits_and_codings),
         cmocka_unit_test(announced_bodies_are_seen),
+        cmocka_unit_test(topics_are_found_in_the_path),
+        cmocka_unit_test(wrong_topics_are_told_with_rule_and_position),
+        cmocka_unit_test(a_topic_takes_any_content_type),
+        cmocka_unit_test(acks_and_keys_are_read),
     };
     return cmocka_run_group_tests_name("ing_request", tests, NULL, NULL);
 }

@@ -1,0 +1,104 @@
+/*
+ * ing_http_int: what the files of ing_http share: connections and the life of a request.
+ * Ownership: a connection is made and freed by ing_http; its request belongs to the library's worker, or to the thread at
+ *            which it waits while it is suspended.
+ * Units: as ing_http.h.
+ * Errors: MHD_NO closes the connection.
+ * Callers: ing_http, ing_http_reply, ing_http_take.
+ */
+#ifndef ING_HTTP_INT_H
+#define ING_HTTP_INT_H
+
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "ingest/ing_accept.h"
+#include "ingest/ing_batch.h"
+#include "ingest/ing_body.h"
+#include "ingest/ing_http.h"
+#include "ingest/ing_reply.h"
+#include "ingest/ing_watch.h"
+
+enum phase {
+    PHASE_IDLE,    /* between requests */
+    PHASE_HEAD,    /* the first line is here */
+    PHASE_BODY,    /* the body is coming, if there is one */
+    PHASE_REFUSED, /* refused, without a body: the answer waits for the end of the request */
+    PHASE_LINGER,  /* refused and answered, the body is thrown away */
+    PHASE_ROOM,    /* suspended, its ticket waits for room in the ring; or resumed because there was none */
+    PHASE_LOG,     /* suspended, its record waits for the log; or resumed */
+    PHASE_ANSWERED /* the reply is the library's business */
+};
+
+struct ing_http {
+    struct MHD_Daemon *daemon;
+    struct cmq_ring *ring;
+    struct ing_admit *admit;
+    struct ing_durable *durable;
+    struct ing_acceptor *acceptor;
+    size_t request_bytes_max;
+    struct cmq_json_limits message_limits;
+    enum ing_ack ack; /* when the request says nothing */
+    bool can_be_durable;
+    struct ing_body_pool pool;
+    struct ing_watch watch;
+    pthread_key_t packer_key; /* one struct ing_packer a worker */
+    unsigned ticks;
+    atomic_bool quiet;     /* replies close their connection */
+    atomic_uint in_hand;   /* requests between first line and end */
+    pthread_mutex_t mutex; /* for the next two */
+    pthread_cond_t gone;   /* while quiet: in_hand became 0, or a connection closed; CLOCK_MONOTONIC */
+    size_t open;           /* connections */
+};
+
+/* What the head of a request asked for. */
+struct ing_wish {
+    enum ing_ack ack;
+    enum cmq_type type;
+    uint8_t key_bytes, type_bytes;
+    uint8_t key[CMQ_MESSAGE_ID_BYTES_MAX];
+    uint8_t type_text[CMQ_MESSAGE_TYPE_BYTES_MAX];
+};
+
+/* One TCP connection and the one request that it carries at a time. */
+struct conn {
+    struct ing_watched watched;
+    struct ing_http *http;
+    struct MHD_Connection *connection;
+    enum phase phase;
+    uint64_t start_ns;
+    size_t lingered_bytes;
+    struct ing_problem problem; /* in PHASE_REFUSED */
+    struct ing_target target;
+    struct ing_wish wish;
+    struct ing_ticket ticket; /* in PHASE_ROOM */
+    struct ing_wait wait;     /* in PHASE_LOG */
+    uint32_t messages;        /* of the request, as the next three; known when it was packed */
+    bool has_ids, has_key;
+    bool durable; /* what the reply will say */
+    struct ing_body body;
+};
+
+/* ---- ing_http_reply ---- */
+
+enum MHD_Result ing_http_send(struct conn *conn, const struct ing_reply *reply);
+/* A refusal of a request that has no body, or whose body was read. */
+enum MHD_Result ing_http_refuse(struct conn *conn, const struct ing_problem *problem);
+/* A refusal of a request whose body is still coming. The library takes no reply then; nothing of it is under way on this
+ * socket, and nothing will be, for the socket is shut down for writing. */
+enum MHD_Result ing_http_refuse_now(struct conn *conn, const struct ing_problem *problem);
+/* The record could not be published. */
+enum MHD_Result ing_http_answer_unpublished(struct conn *conn, enum cmq_err err);
+/* The record is in the ring and nothing more was asked for. */
+enum MHD_Result ing_http_answer_accepted(struct conn *conn, uint64_t seq);
+/* conn->wait is done. */
+enum MHD_Result ing_http_answer_waited(struct conn *conn);
+
+/* ---- ing_http_take ---- */
+
+void ing_http_free_packer(void *packer);
+/* A whole body: pack, publish, and answer or wait. */
+enum MHD_Result ing_http_take_messages(struct conn *conn);
+
+#endif

@@ -1,0 +1,137 @@
+#include "ingest/ing_http_int.h"
+
+#include <sys/socket.h>
+#include <time.h>
+
+#include "common/base/cmq_clock.h"
+#include "common/log/cmq_log.h"
+
+static void count_refusal(struct ing_http *http, enum ing_problem_kind kind)
+{
+    static const enum cmq_counter counter[] = {[ING_REFUSAL_BAD] = CMQ_COUNT_REJECTED_BAD,
+                                               [ING_REFUSAL_LARGE] = CMQ_COUNT_REJECTED_LARGE,
+                                               [ING_REFUSAL_FULL] = CMQ_COUNT_REJECTED_FULL};
+    cmq_ring_count(http->ring, counter[ing_problem_info(kind)->refusal], 1);
+}
+
+static bool add_headers(struct conn *conn, struct MHD_Response *response, const struct ing_reply *reply)
+{
+    bool close = reply->close || atomic_load_explicit(&conn->http->quiet, memory_order_relaxed);
+    if (MHD_add_response_header(response, "Content-Type", reply->type) != MHD_YES)
+        return false;
+    if (reply->allow != NULL && MHD_add_response_header(response, "Allow", reply->allow) != MHD_YES)
+        return false;
+    if (reply->retry_after && MHD_add_response_header(response, "Retry-After", "1") != MHD_YES)
+        return false;
+    return !close || MHD_add_response_header(response, "Connection", "close") == MHD_YES;
+}
+
+enum MHD_Result ing_http_send(struct conn *conn, const struct ing_reply *reply)
+{
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        reply->body_bytes, (void *)(uintptr_t)reply->body, MHD_RESPMEM_MUST_COPY);
+    if (response == NULL)
+        return MHD_NO;
+    enum MHD_Result result = MHD_NO;
+    if (add_headers(conn, response, reply))
+        result = MHD_queue_response(conn->connection, reply->status, response);
+    MHD_destroy_response(response);
+    conn->phase = PHASE_ANSWERED;
+    ing_watch_set(&conn->watched, ING_WATCH_BUSY);
+    cmq_ring_count(conn->http->ring, CMQ_COUNT_REQUESTS, 1);
+    return result;
+}
+
+enum MHD_Result ing_http_refuse(struct conn *conn, const struct ing_problem *problem)
+{
+    struct ing_reply reply;
+    ing_reply_problem(&reply, problem, ing_request_allow(conn->target.route));
+    count_refusal(conn->http, problem->kind);
+    return ing_http_send(conn, &reply);
+}
+
+enum MHD_Result ing_http_refuse_now(struct conn *conn, const struct ing_problem *problem)
+{
+    struct ing_reply reply;
+    uint8_t text[ING_REPLY_TEXT_BYTES_MAX];
+    ing_reply_problem(&reply, problem, ing_request_allow(conn->target.route));
+    size_t bytes = ing_reply_text(text, &reply, (time_t)(cmq_clock_wall_ms() / 1000u));
+    count_refusal(conn->http, problem->kind);
+    cmq_ring_count(conn->http->ring, CMQ_COUNT_REQUESTS, 1);
+    ing_body_clear(&conn->http->pool, &conn->body);
+    if (send(conn->watched.fd, text, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)bytes)
+        return MHD_NO;
+    (void)shutdown(conn->watched.fd, SHUT_WR);
+    conn->phase = PHASE_LINGER;
+    conn->lingered_bytes = 0;
+    ing_watch_set(&conn->watched, cmq_clock_mono_ns() + ING_WATCH_LINGER_NS);
+    return MHD_YES;
+}
+
+enum MHD_Result ing_http_answer_unpublished(struct conn *conn, enum cmq_err err)
+{
+    struct ing_problem problem = ing_reply_publish_problem(err);
+    if (problem.kind == ING_PROBLEM_FULL)
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_RING_FULL, "text=\"a request was refused\"");
+    return ing_http_refuse(conn, &problem);
+}
+
+enum MHD_Result ing_http_answer_accepted(struct conn *conn, uint64_t seq)
+{
+    const struct ing_accepted accepted = {
+        .id = {.seq = seq}, .count = conn->messages, .durable = conn->durable};
+    struct ing_reply reply;
+    ing_reply_accepted(&reply, &accepted);
+    return ing_http_send(conn, &reply);
+}
+
+/* The log has passed the record. */
+static enum MHD_Result answer_outcome(struct conn *conn)
+{
+    const struct cmq_outcome *outcome = &conn->wait.outcome;
+    struct ing_accepted accepted = {
+        .id = {.seq = conn->wait.seq}, .count = conn->messages, .durable = conn->durable};
+    struct ing_problem problem = ing_problem_make(ING_PROBLEM_CONFLICT, NULL);
+    struct ing_reply reply;
+    switch (outcome->kind) {
+    case CMQ_OUTCOME_KEPT:
+        break;
+    case CMQ_OUTCOME_DUPLICATE:
+        accepted.id = (struct cmq_id){.seq = outcome->seq, .index = outcome->index};
+        accepted.duplicate = true;
+        break;
+    case CMQ_OUTCOME_PART:
+        accepted.duplicates = outcome->index;
+        break;
+    case CMQ_OUTCOME_CONFLICT:
+        problem.index = conn->has_key ? ING_INDEX_NONE : outcome->index;
+        return ing_http_refuse(conn, &problem);
+    case CMQ_OUTCOME_VOID:
+        problem = ing_problem_make(ING_PROBLEM_INTERNAL,
+                                   "The broker could not read its own record; nothing of it was kept.");
+        return ing_http_refuse(conn, &problem);
+    }
+    ing_reply_accepted(&reply, &accepted);
+    return ing_http_send(conn, &reply);
+}
+
+enum MHD_Result ing_http_answer_waited(struct conn *conn)
+{
+    enum ing_problem_kind kind = ING_PROBLEM_NOT_DURABLE;
+    switch (conn->wait.end) {
+    case ING_WAIT_DONE:
+        return answer_outcome(conn);
+    case ING_WAIT_FULL:
+        kind = ING_PROBLEM_LOG_FULL;
+        break;
+    case ING_WAIT_FAILED:
+        kind = ING_PROBLEM_LOG_FAILED;
+        break;
+    case ING_WAIT_UNKNOWN:
+    case ING_WAIT_LATE:
+    case ING_WAIT_STOPPED:
+        break;
+    }
+    const struct ing_problem problem = ing_problem_make(kind, ING_MAY_BE_KEPT);
+    return ing_http_refuse(conn, &problem);
+}
