@@ -101,6 +101,16 @@ static int file_size(void *context, int fd, uint64_t *ret_bytes)
     return 0;
 }
 
+static int file_lock(void *context, int fd)
+{
+    (void)context;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int done = fcntl(fd, F_OFD_SETLK, &lock);
+    if (done != 0 && errno == EACCES)
+        errno = EAGAIN; /* POSIX allows both */
+    return done;
+}
+
 static int file_list(void *context, const char *path, int (*name)(void *arg, const char *entry), void *arg)
 {
     (void)context;
@@ -136,6 +146,7 @@ const struct cmq_file_ops *cmq_file_system(void)
                                             .unlink = file_unlink,
                                             .mkdir = file_mkdir,
                                             .size = file_size,
+                                            .lock = file_lock,
                                             .list = file_list};
     return &ops;
 }

@@ -28,6 +28,8 @@ struct cmq_file_ops {
     int (*unlink)(void *context, const char *path);
     int (*mkdir)(void *context, const char *path, mode_t mode);
     int (*size)(void *context, int fd, uint64_t *ret_bytes); /* fstat's st_size */
+    /* A write lock on the open file description, without waiting; EAGAIN: somebody else has it. Freed by close. */
+    int (*lock)(void *context, int fd);
     /* Names of the directory's entries but . and .., one call a name; stops when it returns false. */
     int (*list)(void *context, const char *path, int (*name)(void *arg, const char *entry), void *arg);
 };

@@ -15,15 +15,14 @@
 #include "common/base/cmq_clock.h"
 #include "common/journal/cmq_journal_format.h"
 
-enum { OPEN_MAX = 16, REFRESH_MS = 100, READ_MIN = 4096, ENTRIES_MIN = 64, MARKS_MIN = 64 };
+enum { OPEN_MAX = 16, REFRESH_MS = 100, READ_MIN = 4096, ENTRIES_MIN = 64 };
 
 /* An open segment, and what is known of where its records lie. */
 struct segment {
     uint64_t first; /* 0 and fd -1: free */
     int fd;
     uint64_t used; /* for the choice of the one to close */
-    struct cmq_journal_mark *marks;
-    size_t mark_count, mark_capacity;
+    struct cmq_journal_marks marks;
 };
 
 struct cmq_journal_reader {
@@ -40,7 +39,7 @@ struct cmq_journal_reader {
 static enum cmq_err refresh(struct cmq_journal_reader *reader)
 {
     reader->listed_ns = cmq_clock_mono_ns();
-    enum cmq_err err = cmq_journal_list_read(reader->directory, reader->ops, &reader->list);
+    enum cmq_err err = cmq_journal_list_read(reader->directory, reader->ops, ".log", &reader->list);
     return err == CMQ_ERR_NOT_FOUND ? CMQ_OK : err; /* removed: nothing is there */
 }
 
@@ -62,58 +61,8 @@ static void close_segment(struct cmq_journal_reader *reader, struct segment *seg
 {
     if (segment->fd >= 0)
         (void)reader->ops->close(reader->ops->context, segment->fd);
-    free(segment->marks);
+    cmq_journal_marks_fini(&segment->marks);
     *segment = (struct segment){.fd = -1};
-}
-
-static enum cmq_err add_mark(struct segment *segment, uint64_t seq, uint64_t offset)
-{
-    if (segment->mark_count > 0) {
-        const struct cmq_journal_mark *last = &segment->marks[segment->mark_count - 1];
-        if (seq <= last->seq || offset < last->offset + CMQ_JOURNAL_MARK_BYTES)
-            return CMQ_OK;
-    }
-    if (segment->mark_count == segment->mark_capacity) {
-        size_t capacity = segment->mark_capacity == 0 ? MARKS_MIN : segment->mark_capacity * 2;
-        struct cmq_journal_mark *grown = realloc(segment->marks, capacity * sizeof *grown);
-        if (grown == NULL)
-            return CMQ_ERR_NOMEM;
-        segment->marks = grown;
-        segment->mark_capacity = capacity;
-    }
-    segment->marks[segment->mark_count++] = (struct cmq_journal_mark){.seq = seq, .offset = offset};
-    return CMQ_OK;
-}
-
-/* The index file, if it is there and whole. A wrong mark does no harm: what lies there is checked. */
-static enum cmq_err load_index(struct cmq_journal_reader *reader, struct segment *segment)
-{
-    char path[CMQ_JOURNAL_PATH_BYTES];
-    struct cmq_journal_index head;
-    struct cmq_journal_mark *marks = NULL;
-    uint64_t bytes = 0;
-    if (cmq_journal_path(path, reader->directory, segment->first, ".idx") != CMQ_OK)
-        return CMQ_OK;
-    int fd = reader->ops->open(reader->ops->context, path, O_RDONLY, 0);
-    if (fd < 0)
-        return CMQ_OK;
-    if (reader->ops->size(reader->ops->context, fd, &bytes) != 0 ||
-        cmq_journal_pread(reader->ops, fd, &head, sizeof head, 0) != CMQ_OK ||
-        head.magic != CMQ_JOURNAL_INDEX_MAGIC || head.segment != segment->first ||
-        bytes != sizeof head + (uint64_t)head.count * sizeof *marks || head.count == 0)
-        goto out;
-    marks = malloc(head.count * sizeof *marks);
-    if (marks == NULL ||
-        cmq_journal_pread(reader->ops, fd, marks, head.count * sizeof *marks, sizeof head) != CMQ_OK ||
-        cmq_journal_crc(0, marks, head.count * sizeof *marks) != head.crc)
-        goto out;
-    segment->marks = marks;
-    segment->mark_count = segment->mark_capacity = head.count;
-    marks = NULL;
-out:
-    free(marks);
-    (void)reader->ops->close(reader->ops->context, fd);
-    return CMQ_OK;
 }
 
 /* CMQ_ERR_NOT_FOUND: no such file (any more). */
@@ -122,7 +71,7 @@ static enum cmq_err open_segment(struct cmq_journal_reader *reader, uint64_t fir
 {
     char path[CMQ_JOURNAL_PATH_BYTES];
     struct segment *oldest = &reader->open[0];
-    uint64_t created_at_ms;
+    uint64_t created_at_ms, next_seq;
     for (size_t i = 0; i < OPEN_MAX; i++) {
         struct segment *segment = &reader->open[i];
         if (segment->fd >= 0 && segment->first == first) {
@@ -142,13 +91,15 @@ static enum cmq_err open_segment(struct cmq_journal_reader *reader, uint64_t fir
     close_segment(reader, oldest);
     *oldest = (struct segment){.first = first, .fd = fd, .used = ++reader->uses};
     err = cmq_journal_version_check(reader->ops, fd, path, &created_at_ms, NULL);
-    if (err == CMQ_OK)
-        err = load_index(reader, oldest);
-    if (err != CMQ_OK)
+    if (err != CMQ_OK) {
         close_segment(reader, oldest);
-    else
-        *ret_segment = oldest;
-    return err;
+        return err;
+    }
+    /* A wrong mark does no harm: what lies there is checked. */
+    if (cmq_journal_index_read(reader->directory, reader->ops, first, &oldest->marks, &next_seq) != CMQ_OK)
+        oldest->marks = (struct cmq_journal_marks){0};
+    *ret_segment = oldest;
+    return CMQ_OK;
 }
 
 /* Forgets an open segment whose name may be gone or mean another file by now. */
@@ -171,7 +122,7 @@ enum cmq_err cmq_journal_reader_open(const char *directory, const struct cmq_fil
         reader->open[i].fd = -1;
     enum cmq_err err = reader->directory == NULL ? CMQ_ERR_NOMEM : CMQ_OK;
     if (err == CMQ_OK) {
-        err = cmq_journal_list_read(directory, ops, &reader->list);
+        err = cmq_journal_list_read(directory, ops, ".log", &reader->list);
         if (err == CMQ_ERR_NOT_FOUND)
             err = cmq_reason_set(reason, CMQ_ERR_AGAIN, "log directory %s is not there yet", directory);
         else if (err != CMQ_OK)
@@ -213,23 +164,14 @@ static enum cmq_err walk_to(struct cmq_journal_reader *reader, struct segment *s
 {
     struct cmq_journal_walk walk;
     struct cmq_journal_record record;
-    uint64_t offset = CMQ_JOURNAL_HEAD_BYTES, found;
-    for (size_t low = 0, high = segment->mark_count; low < high;) {
-        size_t middle = low + (high - low) / 2;
-        if (segment->marks[middle].seq <= seq) {
-            offset = segment->marks[middle].offset;
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
+    uint64_t offset = cmq_journal_marks_find(&segment->marks, seq), found;
     enum cmq_err err =
         cmq_journal_walk_init(&walk, reader->ops, segment->fd, segment->first, offset, segment->first);
     while (err == CMQ_OK) {
-        err = cmq_journal_walk_next(&walk, UINT64_MAX, &record, &found);
+        err = cmq_journal_walk_next(&walk, CMQ_JOURNAL_OFFSET_MAX, &record, &found);
         if (err != CMQ_OK)
             break;
-        err = add_mark(segment, record.seq, found);
+        err = cmq_journal_marks_add(&segment->marks, record.seq, found);
         if (err != CMQ_OK || record.seq < seq)
             continue;
         *ret_offset = found;
@@ -366,7 +308,7 @@ static enum cmq_err parse(struct segment *segment, uint64_t offset, uint64_t seq
             return chunk->count > 0 ? CMQ_OK : CMQ_ERR_CORRUPT;
         enum cmq_err err = add_entry(chunk, &record, at, pos);
         if (err == CMQ_OK)
-            err = add_mark(segment, seq, pos.offset);
+            err = cmq_journal_marks_add(&segment->marks, seq, pos.offset);
         if (err != CMQ_OK)
             return err;
         at += (size_t)cmq_journal_record_bytes(record.payload_bytes);

@@ -37,8 +37,10 @@ void cmq_journal_record_finish(struct cmq_journal_record *record)
 
 static uint32_t segment_crc(const struct cmq_journal_segment *segment)
 {
-    const size_t skip = offsetof(struct cmq_journal_segment, first_seq);
-    return cmq_journal_crc(0, (const uint8_t *)segment + skip, sizeof *segment - skip);
+    /* The version too: a flipped bit in it must not look like the future. */
+    struct cmq_journal_segment copy = *segment;
+    copy.head_crc = 0;
+    return cmq_journal_crc(0, &copy, sizeof copy);
 }
 
 void cmq_journal_segment_finish(struct cmq_journal_segment *segment)
@@ -79,6 +81,7 @@ bool cmq_journal_name_parse(const char *name, const char *suffix, uint64_t *ret_
 }
 
 struct listing {
+    const char *suffix;
     struct cmq_journal_list *list;
     enum cmq_err err;
 };
@@ -88,7 +91,7 @@ static int add_name(void *arg, const char *name)
     struct listing *listing = arg;
     struct cmq_journal_list *list = listing->list;
     uint64_t first;
-    if (!cmq_journal_name_parse(name, ".log", &first))
+    if (!cmq_journal_name_parse(name, listing->suffix, &first))
         return 1;
     if (list->count == list->capacity) {
         size_t capacity = list->capacity == 0 ? LIST_MIN : list->capacity * 2;
@@ -110,10 +113,10 @@ static int compare(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-enum cmq_err cmq_journal_list_read(const char *directory, const struct cmq_file_ops *ops,
+enum cmq_err cmq_journal_list_read(const char *directory, const struct cmq_file_ops *ops, const char *suffix,
                                    struct cmq_journal_list *list)
 {
-    struct listing listing = {.list = list, .err = CMQ_OK};
+    struct listing listing = {.suffix = suffix, .list = list, .err = CMQ_OK};
     list->count = 0;
     if (ops->list(ops->context, directory, add_name, &listing) != 0)
         return cmq_journal_errno(errno);

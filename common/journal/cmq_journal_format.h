@@ -15,13 +15,14 @@
 #define CMQ_JOURNAL_RECORD_MAGIC  0x4c514d43u           /* "CMQL" */
 #define CMQ_JOURNAL_SEGMENT_MAGIC 0x474f4c2d514d4301ull /* 1, "CMQ-LOG" */
 #define CMQ_JOURNAL_PATH_BYTES    512u
+#define CMQ_JOURNAL_OFFSET_MAX    (1ull << 62)
 
 /* First bytes of a segment; the rest of its head page is zero. Told twice: readers believe name and record heads, and
  * look here for the version only. */
 struct cmq_journal_segment {
     uint64_t magic;
     uint32_t version;
-    uint32_t head_crc; /* of what follows */
+    uint32_t head_crc; /* of everything else */
     uint64_t first_seq;
     uint64_t created_at_ms;
     uint64_t segment_bytes;
@@ -44,14 +45,14 @@ CMQ_MUST_USE enum cmq_err cmq_journal_path(char ret_path[CMQ_JOURNAL_PATH_BYTES]
                                            uint64_t first_seq, const char *suffix);
 bool cmq_journal_name_parse(const char *name, const char *suffix, uint64_t *ret_first_seq);
 
-/* First seqs of all segments of a directory, rising. */
+/* First seqs of all segments (".log") or indexes (".idx") of a directory, rising. */
 struct cmq_journal_list {
     uint64_t *first;
     size_t count, capacity;
 };
 /* CMQ_ERR_NOT_FOUND: no such directory. */
 CMQ_MUST_USE enum cmq_err cmq_journal_list_read(const char *directory, const struct cmq_file_ops *ops,
-                                                struct cmq_journal_list *list);
+                                                const char *suffix, struct cmq_journal_list *list);
 void cmq_journal_list_fini(struct cmq_journal_list *list);
 
 /* Walks the record heads of one segment, whatever the payloads hold. */
@@ -75,22 +76,60 @@ CMQ_MUST_USE enum cmq_err cmq_journal_walk_next(struct cmq_journal_walk *walk, u
 /* Reads exactly so many bytes. CMQ_ERR_NOT_FOUND: the file ends before. */
 CMQ_MUST_USE enum cmq_err cmq_journal_pread(const struct cmq_file_ops *ops, int fd, void *data, size_t bytes,
                                             uint64_t offset);
-/* Whether a record's payload is what its head says. */
-CMQ_MUST_USE enum cmq_err cmq_journal_payload_check(const struct cmq_file_ops *ops, int fd,
-                                                    const struct cmq_journal_record *record, uint64_t offset,
-                                                    bool *ret_good);
+/* Whether the payload of the record that walk_next found last is what its head says. */
+CMQ_MUST_USE enum cmq_err cmq_journal_walk_payload(struct cmq_journal_walk *walk,
+                                                   const struct cmq_journal_record *record, uint64_t offset,
+                                                   bool *ret_good);
+
+/* ---- sparse positions ---- */
+
+struct cmq_journal_mark {
+    uint64_t seq, offset;
+};
+struct cmq_journal_marks { /* zeroed: empty */
+    struct cmq_journal_mark *at;
+    size_t count, capacity;
+};
+/* Keeps it if it lies at least CMQ_JOURNAL_MARK_BYTES behind the last one. */
+CMQ_MUST_USE enum cmq_err cmq_journal_marks_add(struct cmq_journal_marks *marks, uint64_t seq,
+                                                uint64_t offset);
+/* Where a record that is not behind seq begins: the nearest known, or the end of the segment's head. */
+uint64_t cmq_journal_marks_find(const struct cmq_journal_marks *marks, uint64_t seq);
+void cmq_journal_marks_fini(struct cmq_journal_marks *marks);
+
+/* "%016llx.idx": this head, then the marks. Written when the segment behind it exists. */
+struct cmq_journal_index {
+    uint64_t magic;
+    uint64_t segment;
+    uint64_t next_seq; /* first seq of the segment behind it */
+    uint32_t count;
+    uint32_t crc; /* of everything else */
+};
+#define CMQ_JOURNAL_INDEX_MAGIC 0x5844492d514d4301ull /* 1, "CMQ-IDX" */
+#define CMQ_JOURNAL_MARK_BYTES  65536u                /* a mark every so many bytes */
+
+/* Fills magic, count and crc. */
+void cmq_journal_index_finish(struct cmq_journal_index *index, const struct cmq_journal_marks *marks);
+/* CMQ_ERR_NOT_FOUND: missing, damaged or of another segment: do without it. marks may be NULL. */
+CMQ_MUST_USE enum cmq_err cmq_journal_index_read(const char *directory, const struct cmq_file_ops *ops,
+                                                 uint64_t segment, struct cmq_journal_marks *marks,
+                                                 uint64_t *ret_next_seq);
+
+/* ---- the tail ---- */
 
 /* Where a segment's records end. */
 struct cmq_journal_tail {
     uint64_t next_seq; /* behind the last record whose bytes are whole; first_seq if there is none */
     uint64_t offset;   /* behind that record */
-    uint64_t damaged;  /* seqs below next_seq that have no readable head */
-    uint64_t *cut;     /* offsets of heads behind it, whose payloads are torn; the caller frees it */
-    size_t cut_count;
+    uint64_t damaged;  /* seqs below next_seq that cannot be read */
+    uint64_t *cut;     /* offsets of heads behind it, whose payloads are torn */
+    size_t cut_count, cut_capacity;
+    struct cmq_journal_marks marks;
 };
-/* Reads the heads of the whole segment, and payloads from the end until one is whole. */
+/* Reads the whole segment. */
 CMQ_MUST_USE enum cmq_err cmq_journal_find_tail(const struct cmq_file_ops *ops, int fd, uint64_t segment,
                                                 struct cmq_journal_tail *ret_tail);
+void cmq_journal_tail_fini(struct cmq_journal_tail *tail);
 
 /* CMQ_ERR_VERSION: a whole segment head of a version that this build does not know. */
 CMQ_MUST_USE enum cmq_err cmq_journal_version_check(const struct cmq_file_ops *ops, int fd, const char *path,
@@ -98,19 +137,5 @@ CMQ_MUST_USE enum cmq_err cmq_journal_version_check(const struct cmq_file_ops *o
 
 /* The error that errno stands for. */
 enum cmq_err cmq_journal_errno(int error);
-
-/* ---- index files: "%016llx.idx": magic, crc, count, then pairs ---- */
-
-struct cmq_journal_mark {
-    uint64_t seq, offset;
-};
-struct cmq_journal_index {
-    uint64_t magic; /* CMQ_JOURNAL_INDEX_MAGIC */
-    uint64_t segment;
-    uint32_t count;
-    uint32_t crc; /* of the marks */
-};
-#define CMQ_JOURNAL_INDEX_MAGIC 0x5844492d514d4301ull /* 1, "CMQ-IDX" */
-#define CMQ_JOURNAL_MARK_BYTES  65536u                /* a mark every so many bytes */
 
 #endif

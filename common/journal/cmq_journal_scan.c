@@ -6,7 +6,7 @@
 
 #include "common/journal/cmq_journal_format.h"
 
-enum { WINDOW_BYTES = 256 * 1024, CHECK_BYTES = 256 * 1024, HEADS_MIN = 256 };
+enum { WINDOW_BYTES = 256 * 1024, CUT_MIN = 16 };
 
 enum cmq_err cmq_journal_walk_init(struct cmq_journal_walk *walk, const struct cmq_file_ops *ops, int fd,
                                    uint64_t segment, uint64_t offset, uint64_t seq_min)
@@ -31,20 +31,20 @@ void cmq_journal_walk_fini(struct cmq_journal_walk *walk)
     walk->window = NULL;
 }
 
-/* Makes the window hold the head at walk->offset. CMQ_ERR_NOT_FOUND: the file ends before. */
-static enum cmq_err load_window(struct cmq_journal_walk *walk)
+/* Makes the window hold so many bytes from offset on, at most its capacity. CMQ_ERR_NOT_FOUND: the file ends before. */
+static enum cmq_err load_window(struct cmq_journal_walk *walk, uint64_t offset, size_t bytes)
 {
-    const uint64_t end = walk->offset + sizeof(struct cmq_journal_record);
-    if (walk->offset >= walk->window_offset && end <= walk->window_offset + walk->window_bytes)
+    if (offset >= walk->window_offset && offset - walk->window_offset <= walk->window_bytes &&
+        bytes <= walk->window_bytes - (offset - walk->window_offset))
         return CMQ_OK;
-    if (end > walk->file_bytes)
+    if (offset > walk->file_bytes || bytes > walk->file_bytes - offset)
         return CMQ_ERR_NOT_FOUND;
-    size_t want = (size_t)cmq_min_u64(walk->window_capacity, walk->file_bytes - walk->offset);
+    size_t want = (size_t)cmq_min_u64(walk->window_capacity, walk->file_bytes - offset);
     walk->window_bytes = 0;
-    enum cmq_err err = cmq_journal_pread(walk->ops, walk->fd, walk->window, want, walk->offset);
+    enum cmq_err err = cmq_journal_pread(walk->ops, walk->fd, walk->window, want, offset);
     if (err != CMQ_OK)
         return err;
-    walk->window_offset = walk->offset;
+    walk->window_offset = offset;
     walk->window_bytes = want;
     return CMQ_OK;
 }
@@ -54,7 +54,7 @@ enum cmq_err cmq_journal_walk_next(struct cmq_journal_walk *walk, uint64_t offse
 {
     for (; walk->offset < offset_end; walk->offset += CMQ_JOURNAL_ALIGN_BYTES) {
         struct cmq_journal_record record;
-        enum cmq_err err = load_window(walk);
+        enum cmq_err err = load_window(walk, walk->offset, sizeof record);
         if (err != CMQ_OK)
             return err;
         const uint8_t *data = walk->window + (walk->offset - walk->window_offset);
@@ -71,108 +71,92 @@ enum cmq_err cmq_journal_walk_next(struct cmq_journal_walk *walk, uint64_t offse
     return CMQ_ERR_NOT_FOUND;
 }
 
-enum cmq_err cmq_journal_payload_check(const struct cmq_file_ops *ops, int fd,
-                                       const struct cmq_journal_record *record, uint64_t offset,
-                                       bool *ret_good)
+enum cmq_err cmq_journal_walk_payload(struct cmq_journal_walk *walk, const struct cmq_journal_record *record,
+                                      uint64_t offset, bool *ret_good)
 {
-    uint8_t *part = malloc(CHECK_BYTES);
-    enum cmq_err err = part == NULL ? CMQ_ERR_NOMEM : CMQ_OK;
+    enum cmq_err err = CMQ_OK;
     uint64_t left = record->payload_bytes;
     uint32_t crc = 0;
     offset += sizeof *record;
-    while (err == CMQ_OK && left > 0) {
-        size_t bytes = (size_t)cmq_min_u64(left, CHECK_BYTES);
-        err = cmq_journal_pread(ops, fd, part, bytes, offset);
-        if (err == CMQ_OK)
-            crc = cmq_journal_crc(crc, part, bytes);
+    while (left > 0) {
+        size_t bytes = (size_t)cmq_min_u64(left, walk->window_capacity);
+        err = load_window(walk, offset, bytes);
+        if (err != CMQ_OK)
+            break;
+        crc = cmq_journal_crc(crc, walk->window + (offset - walk->window_offset), bytes);
         offset += bytes;
         left -= bytes;
     }
-    free(part);
     *ret_good = err == CMQ_OK && crc == record->payload_crc;
     return err == CMQ_ERR_NOT_FOUND ? CMQ_OK : err; /* the file is too short: not whole */
 }
 
 /* ---- the tail ---- */
 
-struct heads {
-    struct {
-        struct cmq_journal_record record;
-        uint64_t offset;
-    } * at;
-    size_t count, capacity;
-};
-
-static enum cmq_err heads_add(struct heads *heads, const struct cmq_journal_record *record, uint64_t offset)
+static enum cmq_err cut_add(struct cmq_journal_tail *tail, uint64_t offset)
 {
-    if (heads->count == heads->capacity) {
-        size_t capacity = heads->capacity == 0 ? HEADS_MIN : heads->capacity * 2;
-        void *grown = realloc(heads->at, capacity * sizeof *heads->at);
+    if (tail->cut_count == tail->cut_capacity) {
+        size_t capacity = tail->cut_capacity == 0 ? CUT_MIN : tail->cut_capacity * 2;
+        uint64_t *grown = realloc(tail->cut, capacity * sizeof *grown);
         if (grown == NULL)
             return CMQ_ERR_NOMEM;
-        heads->at = grown;
-        heads->capacity = capacity;
+        tail->cut = grown;
+        tail->cut_capacity = capacity;
     }
-    heads->at[heads->count].record = *record;
-    heads->at[heads->count].offset = offset;
-    heads->count++;
+    tail->cut[tail->cut_count++] = offset;
     return CMQ_OK;
 }
 
-static enum cmq_err read_heads(const struct cmq_file_ops *ops, int fd, uint64_t segment, struct heads *heads)
+static enum cmq_err walk_tail(struct cmq_journal_walk *walk, struct cmq_journal_tail *tail)
 {
-    struct cmq_journal_walk walk;
     struct cmq_journal_record record;
-    uint64_t offset;
-    enum cmq_err err = cmq_journal_walk_init(&walk, ops, fd, segment, CMQ_JOURNAL_HEAD_BYTES, segment);
-    while (err == CMQ_OK) {
-        err = cmq_journal_walk_next(&walk, UINT64_MAX, &record, &offset);
+    uint64_t offset, whole = 0;
+    bool good;
+    for (;;) {
+        enum cmq_err err = cmq_journal_walk_next(walk, CMQ_JOURNAL_OFFSET_MAX, &record, &offset);
         if (err == CMQ_OK)
-            err = heads_add(heads, &record, offset);
+            err = cmq_journal_walk_payload(walk, &record, offset, &good);
+        if (err == CMQ_ERR_NOT_FOUND)
+            break;
+        if (err != CMQ_OK)
+            return err;
+        if (!good) {
+            err = cut_add(tail, offset); /* torn, if nothing whole follows */
+        } else {
+            whole++;
+            tail->next_seq = record.seq + 1;
+            tail->offset = walk->offset;
+            tail->cut_count = 0;
+            err = cmq_journal_marks_add(&tail->marks, record.seq, offset);
+        }
+        if (err != CMQ_OK)
+            return err;
     }
-    cmq_journal_walk_fini(&walk);
-    return err == CMQ_ERR_NOT_FOUND ? CMQ_OK : err;
-}
-
-static enum cmq_err set_tail(const struct heads *heads, size_t whole, uint64_t segment,
-                             struct cmq_journal_tail *ret_tail)
-{
-    struct cmq_journal_tail tail = {.next_seq = segment, .offset = CMQ_JOURNAL_HEAD_BYTES};
-    if (whole > 0) {
-        const struct cmq_journal_record *last = &heads->at[whole - 1].record;
-        tail.next_seq = last->seq + 1;
-        tail.offset = heads->at[whole - 1].offset + cmq_journal_record_bytes(last->payload_bytes);
-        tail.damaged = tail.next_seq - segment - whole;
-    }
-    if (heads->count > whole) {
-        tail.cut = malloc((heads->count - whole) * sizeof *tail.cut);
-        if (tail.cut == NULL)
-            return CMQ_ERR_NOMEM;
-        for (size_t i = whole; i < heads->count; i++)
-            tail.cut[tail.cut_count++] = heads->at[i].offset;
-    }
-    *ret_tail = tail;
+    tail->damaged = tail->next_seq - walk->segment - whole;
     return CMQ_OK;
 }
 
 enum cmq_err cmq_journal_find_tail(const struct cmq_file_ops *ops, int fd, uint64_t segment,
                                    struct cmq_journal_tail *ret_tail)
 {
-    struct heads heads = {0};
-    bool good = false;
-    enum cmq_err err = read_heads(ops, fd, segment, &heads);
-    size_t whole = heads.count;
-    while (err == CMQ_OK && whole > 0) {
-        err = cmq_journal_payload_check(ops, fd, &heads.at[whole - 1].record, heads.at[whole - 1].offset,
-                                        &good);
-        if (err != CMQ_OK || good)
-            break;
-        whole--;
-    }
+    struct cmq_journal_walk walk;
+    struct cmq_journal_tail tail = {.next_seq = segment, .offset = CMQ_JOURNAL_HEAD_BYTES};
+    enum cmq_err err = cmq_journal_walk_init(&walk, ops, fd, segment, CMQ_JOURNAL_HEAD_BYTES, segment);
     if (err == CMQ_OK)
-        err = set_tail(&heads, whole, segment, ret_tail);
-    free(heads.at);
+        err = walk_tail(&walk, &tail);
+    cmq_journal_walk_fini(&walk);
+    if (err == CMQ_OK)
+        *ret_tail = tail;
+    else
+        cmq_journal_tail_fini(&tail);
     return err;
+}
+
+void cmq_journal_tail_fini(struct cmq_journal_tail *tail)
+{
+    free(tail->cut);
+    cmq_journal_marks_fini(&tail->marks);
+    *tail = (struct cmq_journal_tail){0};
 }
 
 enum cmq_err cmq_journal_next_seq(const char *directory, const struct cmq_file_ops *ops, uint64_t none,
@@ -183,7 +167,7 @@ enum cmq_err cmq_journal_next_seq(const char *directory, const struct cmq_file_o
     char path[CMQ_JOURNAL_PATH_BYTES];
     uint64_t created_at_ms;
     int fd = -1;
-    enum cmq_err err = cmq_journal_list_read(directory, ops, &list);
+    enum cmq_err err = cmq_journal_list_read(directory, ops, ".log", &list);
     if (err == CMQ_ERR_NOT_FOUND || (err == CMQ_OK && list.count == 0)) {
         *ret_seq = none;
         err = CMQ_OK;
@@ -209,7 +193,7 @@ enum cmq_err cmq_journal_next_seq(const char *directory, const struct cmq_file_o
     if (err == CMQ_OK)
         *ret_seq = tail.next_seq;
 out:
-    free(tail.cut);
+    cmq_journal_tail_fini(&tail);
     if (fd >= 0)
         (void)ops->close(ops->context, fd);
     cmq_journal_list_fini(&list);

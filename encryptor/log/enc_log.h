@@ -28,12 +28,16 @@ struct enc_log_setup {
     uint64_t retention_bytes;
     uint64_t retention_ms; /* 0: no limit by age */
     enum enc_log_retention retention;
+    /* Not 0: a sync has failed, and the kernel may have dropped what it should have written although it can still be read.
+     * What is read back from this record on is written again to its place, so that the next sync covers it. */
+    uint64_t rewrite_from;
 };
 
 struct enc_log;
 
 /* Takes the lock, reads back what is there, cuts a torn tail (only when nothing valid follows it). Idempotent under
- * death at any step. */
+ * death at any step. CMQ_ERR_CORRUPT: a segment file is missing in the middle or at the end; the reason says which, and how
+ * to go on without it. What is read back may not be synced yet: call enc_log_sync before anybody is told of it. */
 CMQ_MUST_USE enum cmq_err enc_log_open(const struct enc_log_setup *setup, struct enc_log **ret_log,
                                        struct cmq_reason *reason);
 /* Accepts NULL. Does not sync. */
@@ -47,7 +51,7 @@ struct enc_log_record {
     uint16_t flags;
 };
 /* Writes all records (as few calls as possible, over segments where needed); they are not synced yet. *ret_written is how
- * many of them were written whole before an error: those are in the log. */
+ * many of them were written whole before an error: those are in the log. CMQ_ERR_TOO_BIG: a payload of 4 GiB or more. */
 CMQ_MUST_USE enum cmq_err enc_log_append(struct enc_log *log, const struct enc_log_record *records,
                                          size_t count, uint64_t now_ms, size_t *ret_written,
                                          struct cmq_reason *reason);
