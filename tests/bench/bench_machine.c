@@ -32,7 +32,7 @@ static void read_cpu_model(char *ret_text, size_t bytes)
     fclose(in);
 }
 
-void bench_machine_read(const char *commit, struct bench_machine *ret_machine)
+void bench_machine_read(const char *commit, const struct cmq_conf *conf, struct bench_machine *ret_machine)
 {
     struct utsname name;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -43,12 +43,22 @@ void bench_machine_read(const char *commit, struct bench_machine *ret_machine)
     snprintf(ret_machine->compiler, sizeof ret_machine->compiler, "%s", COMPILER);
     snprintf(ret_machine->commit, sizeof ret_machine->commit, "%s",
              commit != NULL ? commit : CMQ_BENCH_COMMIT);
+    if (conf == NULL)
+        return;
+    static const char *const stores[] = {[CMQ_CONF_STORE_DISK] = "disk", [CMQ_CONF_STORE_MEMORY] = "memory"};
+    static const char *const syncs[] = {[CMQ_CONF_SYNC_ALWAYS] = "always",
+                                        [CMQ_CONF_SYNC_INTERVAL] = "interval",
+                                        [CMQ_CONF_SYNC_NONE] = "none"};
+    snprintf(ret_machine->store, sizeof ret_machine->store, "%s", stores[conf->log_store]);
+    snprintf(ret_machine->sync, sizeof ret_machine->sync, "%s", syncs[cmq_conf_log_sync(conf)]);
 }
 
 void bench_machine_text(FILE *out, const struct bench_machine *machine)
 {
     fprintf(out, "machine   : %s, %u cores, %s, %s, commit %s\n", machine->cpu, machine->cores,
             machine->kernel, machine->compiler, machine->commit);
+    if (machine->store[0] != '\0')
+        fprintf(out, "broker    : store = %s, sync = %s\n", machine->store, machine->sync);
 }
 
 void bench_machine_json(struct bench_json *json, const struct bench_machine *machine)
@@ -59,5 +69,7 @@ void bench_machine_json(struct bench_json *json, const struct bench_machine *mac
     bench_json_text(json, "kernel", machine->kernel);
     bench_json_text(json, "compiler", machine->compiler);
     bench_json_text(json, "commit", machine->commit);
+    bench_json_text(json, "store", machine->store);
+    bench_json_text(json, "sync", machine->sync);
     bench_json_close(json, '}');
 }

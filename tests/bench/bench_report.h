@@ -18,10 +18,11 @@ struct bench_machine {
     char kernel[80];
     char compiler[160];
     char commit[64];
+    char store[32], sync[32]; /* of the broker's configuration; "" without one */
     unsigned cores;
 };
-/* commit NULL: the one that the build was configured at. */
-void bench_machine_read(const char *commit, struct bench_machine *ret_machine);
+/* commit NULL: the one that the build was configured at. conf NULL: not known. */
+void bench_machine_read(const char *commit, const struct cmq_conf *conf, struct bench_machine *ret_machine);
 void bench_machine_text(FILE *out, const struct bench_machine *machine);
 void bench_machine_json(struct bench_json *json, const struct bench_machine *machine);
 

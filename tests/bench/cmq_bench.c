@@ -17,6 +17,7 @@ enum { EXIT_CHECK = 1 };
 
 struct app {
     struct bench_args args;
+    struct cmq_conf conf;
     struct bench_target target;
     struct bench_json json; /* out NULL: not wanted */
     FILE *text;
@@ -327,20 +328,20 @@ static enum cmq_err open_target(struct app *app, struct cmq_reason *reason)
 {
     const struct bench_args *args = &app->args;
     struct bench_target *target = &app->target;
-    struct cmq_conf conf;
-    enum cmq_err err = cmq_conf_load(args->config, NULL, 0, &conf, reason);
+    const struct cmq_conf *conf = &app->conf;
+    enum cmq_err err = cmq_conf_load(args->config, NULL, 0, &app->conf, reason);
     if (err == CMQ_OK)
-        err = bench_net_resolve(args->host != NULL ? args->host : conf.ingest_listen,
-                                args->port != 0 ? args->port : (unsigned)conf.ingest_port, &target->ingest,
+        err = bench_net_resolve(args->host != NULL ? args->host : conf->ingest_listen,
+                                args->port != 0 ? args->port : (unsigned)conf->ingest_port, &target->ingest,
                                 reason);
     if (err == CMQ_OK)
-        err = bench_net_resolve(args->ws_host != NULL ? args->ws_host : conf.dispatcher_listen,
-                                args->ws_port != 0 ? args->ws_port : (unsigned)conf.dispatcher_port,
+        err = bench_net_resolve(args->ws_host != NULL ? args->ws_host : conf->dispatcher_listen,
+                                args->ws_port != 0 ? args->ws_port : (unsigned)conf->dispatcher_port,
                                 &target->dispatcher, reason);
     struct cmq_reason why = {0};
     if (err == CMQ_OK && args->config == NULL)
         snprintf(target->no_stages, sizeof target->no_stages, "no --config given");
-    else if (err == CMQ_OK && bench_stages_open(&conf, &target->stages, &why) != CMQ_OK)
+    else if (err == CMQ_OK && bench_stages_open(conf, &target->stages, &why) != CMQ_OK)
         snprintf(target->no_stages, sizeof target->no_stages, "%.500s", why.text);
     return err;
 }
@@ -361,7 +362,7 @@ static bool open_outputs(struct app *app, struct cmq_reason *reason)
 static void run_mode(struct app *app)
 {
     struct bench_machine machine;
-    bench_machine_read(app->args.commit, &machine);
+    bench_machine_read(app->args.commit, app->args.config != NULL ? &app->conf : NULL, &machine);
     bench_machine_text(app->text, &machine);
     if (app->json.out != NULL) {
         bench_json_open(&app->json, NULL, '{');

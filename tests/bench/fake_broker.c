@@ -157,7 +157,7 @@ static void deliver(struct fake_broker *fake, const char *body, size_t bytes, bo
 
 /* ---- HTTP ---- */
 
-enum answer { ANSWER_OK, ANSWER_REFUSE, ANSWER_RESET, ANSWER_NONE };
+enum answer { ANSWER_OK, ANSWER_DURABLE, ANSWER_ACCEPTED, ANSWER_REFUSE, ANSWER_RESET, ANSWER_NONE };
 
 /* Does the body begin with message `at`? */
 static bool is_marked(const struct fake_broker *fake, const char *body, size_t bytes)
@@ -167,7 +167,7 @@ static bool is_marked(const struct fake_broker *fake, const char *body, size_t b
            strtoul(first + sizeof content_head - 1 + sizeof "message_" - 1, NULL, 10) == fake->at;
 }
 
-static enum answer take_request(struct fake_broker *fake, const char *body, size_t bytes)
+static enum answer take_request(struct fake_broker *fake, const char *head, const char *body, size_t bytes)
 {
     bool marked = is_marked(fake, body, bytes);
     pthread_mutex_lock(&fake->lock);
@@ -179,7 +179,11 @@ static enum answer take_request(struct fake_broker *fake, const char *body, size
     if ((once && fake->fault == FAKE_REFUSE_ONCE) || (marked && fake->fault == FAKE_REFUSE))
         return ANSWER_REFUSE;
     deliver(fake, body, bytes, marked);
-    return once && fake->fault == FAKE_RESET ? ANSWER_RESET : ANSWER_OK;
+    if (once && fake->fault == FAKE_RESET)
+        return ANSWER_RESET;
+    if (strstr(head, "CMQ-Ack: durable\r\n") == NULL)
+        return ANSWER_OK;
+    return marked && fake->fault == FAKE_LEVEL ? ANSWER_ACCEPTED : ANSWER_DURABLE;
 }
 
 static bool send_answer(struct fake_broker *fake, int fd, enum answer answer)
@@ -188,7 +192,15 @@ static bool send_answer(struct fake_broker *fake, int fd, enum answer answer)
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
     static const char ok_close[] = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
     static const char refused[] = "HTTP/1.1 503 Full\r\nRetry-After: 1\r\ncontent-length:  2\r\n\r\n{}";
-    const char *text = answer == ANSWER_REFUSE ? refused : fake->fault == FAKE_CLOSE_EACH ? ok_close : ok;
+    static const char durable[] =
+        "HTTP/1.1 200 OK\r\nContent-Length: 28\r\n\r\n{\"id\":\"1-0\",\"ack\":\"durable\"}";
+    static const char accepted[] =
+        "HTTP/1.1 200 OK\r\nContent-Length: 29\r\n\r\n{\"id\":\"1-0\",\"ack\":\"accepted\"}";
+    const char *text = fake->fault == FAKE_CLOSE_EACH ? ok_close : ok;
+    if (answer == ANSWER_REFUSE)
+        text = refused;
+    else if (answer == ANSWER_DURABLE || answer == ANSWER_ACCEPTED)
+        text = answer == ANSWER_DURABLE ? durable : accepted;
     if (answer == ANSWER_NONE)
         return true;
     return answer != ANSWER_RESET &&
@@ -219,7 +231,8 @@ static void *connection_main(void *arg)
         if (whole == 0)
             continue;
         cmq_assert(whole == have); /* no pipelining */
-        open = send_answer(start.fake, start.fd, take_request(start.fake, body, (size_t)(in + whole - body)));
+        open = send_answer(start.fake, start.fd,
+                           take_request(start.fake, in, body, (size_t)(in + whole - body)));
         have = 0;
     }
     free(in);

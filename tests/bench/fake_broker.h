@@ -25,6 +25,7 @@ enum fake_fault {
     FAKE_REFUSE_ONCE,    /* the batch that begins with `at` is refused once with 503 */
     FAKE_REFUSE,         /* the batch that begins with `at` is always refused with 503 */
     FAKE_RESET,  /* the batch that begins with `at` is delivered, but the connection breaks before the 200 */
+    FAKE_LEVEL,  /* a POST that asks for durable and begins with `at` is told that it was accepted */
     FAKE_SILENT, /* the batch that begins with `at` is never answered */
     FAKE_CLOSE_EACH, /* every reply closes its connection */
     FAKE_NOISY       /* legal, but everything in pieces: fragments, pings, escapes, blanks, short writes */

@@ -71,6 +71,16 @@ static void single_messages_over_sixteen_connections_pass(void **state)
     assert_passes(FAKE_NONE, 0, "single", "--messages 3000", &outcome);
 }
 
+static void durable_batches_and_singles_pass(void **state)
+{
+    (void)state;
+    static struct outcome outcome;
+    assert_passes(FAKE_NONE, 0, "durable", "--messages 60000", &outcome);
+    assert_says(&outcome, "durable: 60,000 messages in 3 POSTs of 20,000");
+    assert_passes(FAKE_NONE, 0, "durable-single", "--messages 1000 --connections 60", &outcome);
+    assert_says(&outcome, "durable-single: 1,000 messages in 1,000 POSTs of 1, 60 connections");
+}
+
 static void latency_reports_percentiles_of_delivery(void **state)
 {
     (void)state;
@@ -204,6 +214,18 @@ static void closed_websocket_is_detected(void **state)
     assert_detected(FAKE_HANG_UP, 501, "closed the WebSocket connection");
 }
 
+static void level_that_was_not_asked_for_is_detected(void **state)
+{
+    (void)state;
+    static struct outcome outcome;
+    struct fake_broker *fake = fake_broker_start(FAKE_LEVEL, 501);
+    run_bench(fake, "durable", "--messages 1000 --size 100 --connections 1 --timeout 3", &outcome);
+    fake_broker_stop(fake);
+    assert_int_equal(outcome.exit_code, CHECK_FAILED);
+    assert_says(&outcome, "1 POSTs were not acknowledged as durable (the first one: \"accepted\")");
+    assert_does_not_say(&outcome, "messages/s");
+}
+
 static void post_that_is_always_refused_fails_after_three_retries(void **state)
 {
     (void)state;
@@ -302,6 +324,7 @@ int main(void)
         cmocka_unit_test(reference_load_passes),
         cmocka_unit_test(batches_over_four_connections_pass),
         cmocka_unit_test(single_messages_over_sixteen_connections_pass),
+        cmocka_unit_test(durable_batches_and_singles_pass),
         cmocka_unit_test(latency_reports_percentiles_of_delivery),
         cmocka_unit_test(fragments_pings_escapes_and_short_writes_pass),
         cmocka_unit_test(replies_that_close_the_connection_pass),
@@ -320,6 +343,7 @@ int main(void)
         cmocka_unit_test(frame_that_is_no_json_is_detected),
         cmocka_unit_test(masked_frame_is_detected),
         cmocka_unit_test(closed_websocket_is_detected),
+        cmocka_unit_test(level_that_was_not_asked_for_is_detected),
         cmocka_unit_test(post_that_is_always_refused_fails_after_three_retries),
         cmocka_unit_test(broker_that_never_answers_ends_in_a_timeout),
         cmocka_unit_test(unreachable_broker_is_exit_69),
