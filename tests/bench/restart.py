@@ -125,11 +125,9 @@ def first_answer(broker, body, timeout):
 def check_kept(broker, message_id, body):
     """The message is still there, with its bytes."""
     seq, index = order(message_id)
-    with V1Client(broker.ws_port) as client:
-        client.connect()
-        client.subscribe(TOPIC, since=f"{seq - 1}-{index}")
-        item = client.next_items(timeout=30)[0]
-    if item["id"] != message_id or item["body"] != body:
+    with V1Client("127.0.0.1", broker.ws_port, "msgpack", timeout=30.0) as client:
+        item = next(iter(client.items(client.subscribe(TOPIC, since=f"{seq - 1}-{index}"), 1)))
+    if item["id"] != message_id or item["data"] != body:
         raise CheckFailed(f"message {message_id} is not what was published: {item['id']}, {len(item['body'])} bytes")
 
 
