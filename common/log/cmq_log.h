@@ -30,6 +30,11 @@ enum cmq_log_level { CMQ_LOG_DEBUG, CMQ_LOG_INFO, CMQ_LOG_WARN, CMQ_LOG_ERROR };
     X(RECORD_BAD, "record_bad")         \
     X(RING_FULL, "ring_full")           \
     X(RING_CORRUPT, "ring_corrupt")     \
+    X(LOG_TAKEN, "log_taken")           \
+    X(LOG_RELEASED, "log_released")     \
+    X(LOG_FULL, "log_full")             \
+    X(LOG_FAILED, "log_failed")         \
+    X(LOG_WORKS, "log_works")           \
     X(LISTENING, "listening")           \
     X(CLIENT_REFUSED, "client_refused") \
     X(CLIENT_SLOW, "client_slow")       \
