@@ -10,14 +10,33 @@ struct writer {
     size_t left;
 };
 
+enum { ID_FLAGS = CMQ_PLAIN_HAS_IDS | CMQ_PLAIN_HAS_KEY };
+
+/* Ids are looked for behind the seal, by the log's writer, who has nobody to ask back: what it will read is checked here. */
+static enum cmq_err check_messages(const struct cmq_plain_unit *plain, uint32_t flags)
+{
+    struct cmq_mp_reader reader;
+    struct cmq_message_full message;
+    struct cmq_span key;
+    cmq_mp_reader_init(&reader, plain->messages);
+    enum cmq_err err = cmq_message_key_read(&reader, flags, &key);
+    for (uint32_t i = 0; err == CMQ_OK && i < plain->count; i++)
+        err = cmq_message_read(&reader, &message);
+    if (err == CMQ_OK && cmq_mp_left(&reader) != 0)
+        err = CMQ_ERR_MALFORMED;
+    return err;
+}
+
 static enum cmq_err describe_unit(struct cmq_keyring *keyring, const struct cmq_plain_unit *plain,
-                                  struct cmq_sealed_unit *ret_unit, const struct cmq_data_key **ret_key,
-                                  struct cmq_reason *reason)
+                                  uint32_t flags, struct cmq_sealed_unit *ret_unit,
+                                  const struct cmq_data_key **ret_key, struct cmq_reason *reason)
 {
     if (plain->topic.bytes == 0 || plain->topic.bytes > CMQ_TOPIC_BYTES_MAX)
         return CMQ_ERR_MALFORMED;
-    *ret_unit = (struct cmq_sealed_unit){
-        .topic_bytes = (uint8_t)plain->topic.bytes, .count = plain->count, .suite = CMQ_SUITE_XAES_256_GCM};
+    *ret_unit = (struct cmq_sealed_unit){.topic_bytes = (uint8_t)plain->topic.bytes,
+                                         .count = plain->count,
+                                         .flags = flags,
+                                         .suite = CMQ_SUITE_XAES_256_GCM};
     memcpy(ret_unit->topic, plain->topic.data, plain->topic.bytes); /* from here on only the copy is used */
     struct cmq_span topic = cmq_span_make(ret_unit->topic, ret_unit->topic_bytes);
     if (cmq_topic_check(topic, true, NULL) != CMQ_OK)
@@ -31,12 +50,15 @@ static enum cmq_err describe_unit(struct cmq_keyring *keyring, const struct cmq_
 
 static enum cmq_err seal_unit(struct cmq_sealer *sealer, struct cmq_keyring *keyring,
                               const struct cmq_sealed_head *head, const struct cmq_plain_unit *plain,
-                              struct writer *writer, uint32_t *ret_epoch, struct cmq_reason *reason)
+                              uint32_t flags, struct writer *writer, uint32_t *ret_epoch,
+                              struct cmq_reason *reason)
 {
     struct cmq_sealed_unit unit;
     const struct cmq_data_key *key;
     uint8_t aad[CMQ_BATCH_AAD_BYTES_MAX];
-    enum cmq_err err = describe_unit(keyring, plain, &unit, &key, reason);
+    enum cmq_err err = flags != 0 ? check_messages(plain, flags) : CMQ_OK;
+    if (err == CMQ_OK)
+        err = describe_unit(keyring, plain, flags, &unit, &key, reason);
     if (err != CMQ_OK)
         return err;
     const size_t sealed_bytes = plain->messages.bytes + CMQ_TAG_BYTES;
@@ -72,6 +94,8 @@ enum cmq_err enc_record_seal(struct cmq_sealer *sealer, struct cmq_keyring *keyr
         return err;
     const struct cmq_sealed_head head = {
         .seq = seq, .accepted_at_ms = plain_head.accepted_at_ms, .unit_count = plain_head.unit_count};
+    if ((plain_head.flags & CMQ_PLAIN_HAS_KEY) != 0 && plain_head.unit_count != 1)
+        return CMQ_ERR_MALFORMED;
     if (writer.left < CMQ_BATCH_HEAD_BYTES)
         return CMQ_ERR_TOO_BIG;
     const size_t head_bytes = cmq_sealed_encode_head(writer.next, &head);
@@ -80,7 +104,8 @@ enum cmq_err enc_record_seal(struct cmq_sealer *sealer, struct cmq_keyring *keyr
     for (uint32_t i = 0; i < plain_head.unit_count; i++) {
         err = cmq_plain_next(&units, &unit);
         if (err == CMQ_OK)
-            err = seal_unit(sealer, keyring, &head, &unit, &writer, &result.epoch, reason);
+            err = seal_unit(sealer, keyring, &head, &unit, plain_head.flags & ID_FLAGS, &writer,
+                            &result.epoch, reason);
         if (err != CMQ_OK)
             return err;
         result.messages += unit.count;
