@@ -10,6 +10,7 @@
 #include "common/shm/cmq_crash.h"
 #include "common/shm/cmq_ring.h"
 #include "encryptor/enc_record.h"
+#include "encryptor/enc_store.h"
 
 /* After a key or cipher failure: long enough not to burn a core, short enough not to be noticed when it
  * heals. */
@@ -20,6 +21,7 @@ struct enc_pump {
     struct cmq_ring *ring;
     struct cmq_keyring *keyring;
     struct cmq_sealer *sealer;
+    struct enc_store *store;
     pthread_t thread;
     bool thread_started;
     pthread_mutex_t lock;      /* for stopped only */
@@ -133,12 +135,13 @@ static enum cmq_err open_all(struct enc_pump *pump, struct cmq_reason *reason)
     if (err != CMQ_OK)
         return err;
     cmq_stage_ring_setup(conf, pump->proc->instance, conf->encryptor_arena_bytes, &setup);
-    err = cmq_ring_create(&setup, reason);
+    err = cmq_stage_ring_create(conf, &setup, reason);
     if (err == CMQ_OK)
         cmq_log(CMQ_LOG_INFO, CMQ_EV_RING_CREATED, "slots=%u", setup.slots);
     else if (err != CMQ_ERR_EXISTS)
         return err;
-    return cmq_ring_attach(&setup, CMQ_ROLE_ENCRYPTOR, &pump->ring, reason);
+    err = cmq_ring_attach(&setup, CMQ_ROLE_ENCRYPTOR, &pump->ring, reason);
+    return err == CMQ_OK ? enc_store_new(pump->proc, pump->ring, &pump->store, reason) : err;
 }
 
 enum cmq_err enc_pump_new(struct cmq_proc *proc, struct enc_pump **ret_pump, struct cmq_reason *reason)
@@ -196,6 +199,8 @@ void enc_pump_drain(struct enc_pump *pump)
     cmq_ring_wake(pump->ring, CMQ_WAIT_SPACE_ENCRYPTOR);
     (void)pthread_join(pump->thread, NULL);
     pump->thread_started = false;
+    /* The record that was in hand is committed now. */
+    enc_store_drain(pump->store);
 }
 
 void enc_pump_free(struct enc_pump *pump)
@@ -203,6 +208,7 @@ void enc_pump_free(struct enc_pump *pump)
     if (pump == NULL)
         return;
     enc_pump_drain(pump);
+    enc_store_free(pump->store);
     cmq_ring_detach(pump->ring);
     cmq_sealer_free(pump->sealer);
     cmq_keyring_free(pump->keyring);

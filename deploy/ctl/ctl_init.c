@@ -117,7 +117,7 @@ int ctl_init(struct ctl *ctl)
     if (err != CMQ_OK)
         return ctl_fail_err(err, &reason);
     (void)printf("keys: %s, %s, %s\n", keys.kek_file, keys.delivery_kek_file, keys.keyring_file);
-    err = cmq_ring_create(&setup, &reason);
+    err = cmq_stage_ring_create(conf, &setup, &reason);
     if (err == CMQ_OK)
         (void)printf("ring \"%s\": made, %u slots, records up to %llu bytes\n", setup.instance, setup.slots,
                      (unsigned long long)setup.record_bytes_max);
