@@ -291,7 +291,7 @@ static bool head_at(const struct cmq_journal_chunk *chunk, size_t at, uint64_t s
     if (chunk->bytes - at < sizeof *ret_record)
         return false;
     memcpy(ret_record, chunk->data + at, sizeof *ret_record);
-    return ret_record->seq == seq && cmq_journal_record_valid(ret_record, segment, UINT64_MAX);
+    return ret_record->seq == seq && cmq_journal_record_valid(ret_record, segment);
 }
 
 /* Makes entries of the records from `at` on. CMQ_ERR_CORRUPT: the first one's payload is damaged. */
@@ -335,45 +335,66 @@ static enum cmq_err read_at(struct cmq_journal_reader *reader, const struct cmq_
     if (!head_at(chunk, 0, segment->first, seq, &record))
         return CMQ_ERR_NOT_FOUND;
     const size_t whole = sizeof record + (size_t)record.payload_bytes;
-    if (whole > chunk->bytes)
+    if (whole > chunk->bytes) {
+        uint64_t file_bytes;
+        if (reader->ops->size(reader->ops->context, segment->fd, &file_bytes) != 0)
+            return cmq_journal_errno(errno);
+        if (pos->offset > file_bytes || whole > file_bytes - pos->offset)
+            return CMQ_ERR_CORRUPT; /* the file is shorter than its record */
         err = fill(reader, segment->fd, pos->offset, whole, chunk);
+    }
     if (err == CMQ_OK && whole > chunk->bytes)
-        return CMQ_ERR_CORRUPT; /* the file is shorter than its record */
+        return CMQ_ERR_CORRUPT; /* and was cut a moment ago */
     return err == CMQ_OK ? parse(segment, pos->offset, seq, end_seq, chunk) : err;
+}
+
+/* Where the caller says, or at the beginning of the segment that has the record's number. CMQ_ERR_NOT_FOUND: neither. */
+static enum cmq_err read_hinted(struct cmq_journal_reader *reader, uint64_t seq, uint64_t end_seq,
+                                const struct cmq_journal_pos *from, size_t want_bytes,
+                                struct cmq_journal_chunk *chunk)
+{
+    if (from == NULL || from->offset < CMQ_JOURNAL_HEAD_BYTES || from->offset > CMQ_JOURNAL_OFFSET_MAX)
+        return CMQ_ERR_NOT_FOUND;
+    enum cmq_err err = read_at(reader, from, seq, end_seq, want_bytes, chunk);
+    if (err == CMQ_ERR_NOT_FOUND && from->segment != seq) {
+        const struct cmq_journal_pos first = {.segment = seq, .offset = CMQ_JOURNAL_HEAD_BYTES};
+        err = read_at(reader, &first, seq, end_seq, want_bytes, chunk);
+    }
+    return err == CMQ_ERR_CORRUPT ? CMQ_ERR_NOT_FOUND : err; /* perhaps it lies elsewhere */
+}
+
+static enum cmq_err read_located(struct cmq_journal_reader *reader, uint64_t seq, uint64_t end_seq,
+                                 size_t want_bytes, struct cmq_journal_pos *ret_pos,
+                                 struct cmq_journal_chunk *chunk, uint64_t *ret_seq)
+{
+    enum cmq_err err = cmq_journal_locate(reader, seq, end_seq, ret_pos, ret_seq);
+    if (err != CMQ_OK)
+        return err;
+    *ret_seq = seq + 1;
+    err = read_at(reader, ret_pos, seq, end_seq, want_bytes, chunk);
+    return err == CMQ_ERR_NOT_FOUND ? CMQ_ERR_CORRUPT : err; /* changed since the walk */
 }
 
 enum cmq_err cmq_journal_read(struct cmq_journal_reader *reader, uint64_t seq, uint64_t end_seq,
                               const struct cmq_journal_pos *from, size_t want_bytes,
                               struct cmq_journal_chunk *chunk, uint64_t *ret_seq)
 {
-    struct cmq_journal_pos pos;
+    struct cmq_journal_pos pos = {0, 0};
     if (seq >= end_seq)
         return CMQ_ERR_AGAIN;
-    enum cmq_err err = CMQ_ERR_NOT_FOUND;
-    if (from != NULL && from->offset != 0) {
-        err = read_at(reader, from, seq, end_seq, want_bytes, chunk);
-        if (err == CMQ_ERR_NOT_FOUND) {
-            /* Behind the last record of a segment: the next one has the number of its first record. */
-            pos = (struct cmq_journal_pos){.segment = seq, .offset = CMQ_JOURNAL_HEAD_BYTES};
-            err = read_at(reader, &pos, seq, end_seq, want_bytes, chunk);
-        }
+    enum cmq_err err = read_hinted(reader, seq, end_seq, from, want_bytes, chunk);
+    if (err == CMQ_ERR_NOT_FOUND)
+        err = read_located(reader, seq, end_seq, want_bytes, &pos, chunk, ret_seq);
+    if (err != CMQ_ERR_CORRUPT || refresh(reader) != CMQ_OK)
+        return err;
+    /* Damaged, or the list was old: recycled under the open descriptor, or cut there and written to a new segment. */
+    const size_t index = find_segment(&reader->list, seq);
+    if (index == reader->list.count) {
+        *ret_seq = index > 0 ? cmq_min_u64(reader->list.first[0], end_seq) : end_seq;
+        return CMQ_ERR_NOT_FOUND;
     }
-    if (err == CMQ_ERR_NOT_FOUND) {
-        err = cmq_journal_locate(reader, seq, end_seq, &pos, ret_seq);
-        if (err != CMQ_OK)
-            return err;
-        err = read_at(reader, &pos, seq, end_seq, want_bytes, chunk);
-        if (err == CMQ_ERR_NOT_FOUND)
-            err = CMQ_ERR_CORRUPT; /* changed since the walk: recycled just now, or the disk lies */
-    }
-    if (err == CMQ_ERR_CORRUPT) {
-        *ret_seq = seq + 1;
-        /* Recycled under the open descriptor? Then it is below the floor, not damaged. */
-        if (refresh(reader) == CMQ_OK && reader->list.count > 0 && reader->list.first[0] > seq) {
-            *ret_seq = cmq_min_u64(reader->list.first[0], end_seq);
-            return CMQ_ERR_NOT_FOUND;
-        }
-    }
+    if (reader->list.first[index] != pos.segment)
+        err = read_located(reader, seq, end_seq, want_bytes, &pos, chunk, ret_seq);
     return err;
 }
 

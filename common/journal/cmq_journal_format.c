@@ -49,12 +49,11 @@ void cmq_journal_segment_finish(struct cmq_journal_segment *segment)
     segment->head_crc = segment_crc(segment);
 }
 
-bool cmq_journal_record_valid(const struct cmq_journal_record *record, uint64_t segment, uint64_t room_bytes)
+bool cmq_journal_record_valid(const struct cmq_journal_record *record, uint64_t segment)
 {
     return record->magic == CMQ_JOURNAL_RECORD_MAGIC && record->segment == segment &&
            record->seq >= segment && record->head_crc == record_crc(record) &&
-           (record->type == CMQ_JOURNAL_BATCH || record->type == CMQ_JOURNAL_VOID) &&
-           room_bytes >= sizeof *record && record->payload_bytes <= room_bytes - sizeof *record;
+           (record->type == CMQ_JOURNAL_BATCH || record->type == CMQ_JOURNAL_VOID);
 }
 
 enum cmq_err cmq_journal_path(char ret_path[CMQ_JOURNAL_PATH_BYTES], const char *directory,

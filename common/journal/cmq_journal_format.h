@@ -37,8 +37,8 @@ uint32_t cmq_journal_crc(uint32_t crc, const void *data, size_t bytes);
 /* Fills magic and head_crc. */
 void cmq_journal_record_finish(struct cmq_journal_record *record);
 void cmq_journal_segment_finish(struct cmq_journal_segment *segment);
-/* A head of this segment, complete and of a sane size. */
-bool cmq_journal_record_valid(const struct cmq_journal_record *record, uint64_t segment, uint64_t room_bytes);
+/* A head of this segment, complete. Its payload may be torn, or lie behind the end of a file that lost its size. */
+bool cmq_journal_record_valid(const struct cmq_journal_record *record, uint64_t segment);
 
 /* "DIRECTORY/%016llx.log" or ".idx". CMQ_ERR_INVALID: too long. */
 CMQ_MUST_USE enum cmq_err cmq_journal_path(char ret_path[CMQ_JOURNAL_PATH_BYTES], const char *directory,

@@ -60,7 +60,7 @@ enum cmq_err cmq_journal_walk_next(struct cmq_journal_walk *walk, uint64_t offse
         const uint8_t *data = walk->window + (walk->offset - walk->window_offset);
         memcpy(&record, data, sizeof record);
         if (record.magic != CMQ_JOURNAL_RECORD_MAGIC || record.seq < walk->seq_min ||
-            !cmq_journal_record_valid(&record, walk->segment, walk->file_bytes - walk->offset))
+            !cmq_journal_record_valid(&record, walk->segment))
             continue;
         *ret_record = record;
         *ret_offset = walk->offset;

@@ -20,7 +20,8 @@
  *   segment.dirsynced   an empty newest segment                 enc_log_open goes on in it
  *   index.written       a part of an index, or all of it        its checksum: without it readers scan
  *   retain.unindexed    a segment without its index             readers scan; retention comes back to it
- *   retain.unlinked     an older floor after a power cut        retention comes back to it
+ *   retain.unlinked     an older floor after a power cut        retention comes back to it; names go one by one, each synced
+ *                                                               before the next, so nothing is missing in between
  *   retain.spared       the same; a spare                       the same; a spare of the wrong size is removed
  *   open.made           a directory whose name may be lost      the next one makes it again: nothing was in it
  *   open.locked         a lock that the kernel frees            -

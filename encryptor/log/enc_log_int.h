@@ -44,6 +44,7 @@ struct enc_log {
     uint64_t next_seq;
     uint64_t damaged;
     bool dirty;                     /* something is not synced */
+    bool retired;                   /* a removed name may come back after a power cut */
     bool poisoned;                  /* for good */
     struct cmq_journal_marks marks; /* of the newest segment */
     struct cmq_journal_record heads[ENC_LOG_BATCH];

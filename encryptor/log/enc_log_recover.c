@@ -52,7 +52,7 @@ static enum cmq_err look_at(struct enc_log *log, uint64_t first_seq, struct enc_
     /* A damaged head: its first record knows as well. */
     if (err == CMQ_OK && segment.created_at_ms == 0 &&
         cmq_journal_pread(ops, fd, &record, sizeof record, CMQ_JOURNAL_HEAD_BYTES) == CMQ_OK &&
-        cmq_journal_record_valid(&record, first_seq, segment.bytes))
+        cmq_journal_record_valid(&record, first_seq))
         segment.created_at_ms = record.stored_at_ms;
     (void)ops->close(ops->context, fd);
     *ret_segment = segment;

@@ -25,13 +25,27 @@ enum cmq_err enc_log_add_segment(struct enc_log *log, const struct enc_log_segme
 
 /* ---- an old one goes ---- */
 
+static enum cmq_err sync_directory(struct enc_log *log, struct cmq_reason *reason)
+{
+    if (log->setup.ops->fsync(log->setup.ops->context, log->directory_fd) == 0) {
+        log->retired = false;
+        return CMQ_OK;
+    }
+    log->poisoned = true; /* also when the disk says that it is full: names may be gone */
+    return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "cannot sync directory %s: %s", log->directory,
+                          strerror(errno));
+}
+
 /* Removes the oldest segment, or keeps its file for the next new one. */
 static enum cmq_err retire(struct enc_log *log, struct cmq_reason *reason)
 {
     const struct cmq_file_ops *ops = log->setup.ops;
     const struct enc_log_segment oldest = log->segments[0];
     char path[CMQ_JOURNAL_PATH_BYTES], spare[CMQ_JOURNAL_PATH_BYTES];
-    enum cmq_err err = cmq_journal_path(path, log->directory, oldest.first_seq, ".idx");
+    /* One name at a time: if this one's removal were kept and that of the one before were not, a file would be missing. */
+    enum cmq_err err = log->retired ? sync_directory(log, reason) : CMQ_OK;
+    if (err == CMQ_OK)
+        err = cmq_journal_path(path, log->directory, oldest.first_seq, ".idx");
     if (err != CMQ_OK)
         return err;
     /* The index first: one without its segment, or with another, would say that a file is missing. */
@@ -53,6 +67,7 @@ static enum cmq_err retire(struct enc_log *log, struct cmq_reason *reason)
             return enc_log_failed(log, "remove an old segment", reason);
         CMQ_CRASH_POINT("retain.unlinked");
     }
+    log->retired = true;
     log->bytes -= oldest.bytes;
     log->count--;
     memmove(log->segments, log->segments + 1, log->count * sizeof *log->segments);
@@ -204,11 +219,8 @@ static enum cmq_err new_segment(struct enc_log *log, uint64_t bytes, uint64_t no
         err = enc_log_failed(log, "name a segment", reason);
     CMQ_CRASH_POINT("segment.renamed");
     /* From here on an error poisons: the segment is there, but perhaps not after a power cut. */
-    if (err == CMQ_OK && ops->fsync(ops->context, log->directory_fd) != 0) {
-        log->poisoned = true;
-        err = cmq_reason_set(reason, CMQ_ERR_SYSTEM, "cannot sync directory %s: %s", log->directory,
-                             strerror(errno));
-    }
+    if (err == CMQ_OK)
+        err = sync_directory(log, reason);
     CMQ_CRASH_POINT("segment.dirsynced");
     if (err == CMQ_OK) {
         err = enc_log_add_segment(log, &segment);

@@ -20,6 +20,17 @@ void log_dir_open(struct log_dir *dir)
                                         .retention = ENC_LOG_DISCARD_OLD};
 }
 
+void log_dir_faulty(struct log_dir *dir, const struct cmq_file_ops *ops)
+{
+    *dir = (struct log_dir){.path = "/log"};
+    dir->setup = (struct enc_log_setup){.directory = "/log",
+                                        .ops = ops,
+                                        .first_seq = 1,
+                                        .segment_bytes = LOG_DIR_SEGMENT,
+                                        .retention_bytes = 1ull << 40,
+                                        .retention = ENC_LOG_DISCARD_OLD};
+}
+
 void log_dir_close(struct log_dir *dir)
 {
     char path[512];
@@ -99,13 +110,14 @@ static void check_entry(const struct cmq_journal_chunk *chunk, const struct cmq_
     assert_memory_equal(chunk->data + entry->payload_offset, expected, bytes);
 }
 
-struct log_dir_seen log_dir_read(const struct log_dir *dir, uint64_t from, uint64_t end, size_t want_bytes)
+struct log_dir_seen log_dir_read(const struct log_dir *dir, uint64_t from, uint64_t end, size_t want_bytes,
+                                 uint8_t *ret_lost)
 {
     struct cmq_journal_reader *reader = NULL;
     struct cmq_journal_chunk chunk = {0};
     struct log_dir_seen seen = {0};
     struct cmq_journal_pos next = {0, 0};
-    assert_int_equal(cmq_journal_reader_open(dir->path, cmq_file_system(), &reader, NULL), CMQ_OK);
+    assert_int_equal(cmq_journal_reader_open(dir->setup.directory, dir->setup.ops, &reader, NULL), CMQ_OK);
     for (uint64_t seq = from; seq < end;) {
         uint64_t told = 0;
         enum cmq_err err = cmq_journal_read(reader, seq, end, &next, want_bytes, &chunk, &told);
@@ -124,6 +136,8 @@ struct log_dir_seen log_dir_read(const struct log_dir *dir, uint64_t from, uint6
             if (seen.lost == 0)
                 seen.lost_from = seq;
             seen.lost += told - seq;
+            if (ret_lost != NULL)
+                memset(ret_lost + seq, 1, (size_t)(told - seq));
             seen.lost_to = seq = told;
         }
     }

@@ -21,6 +21,8 @@ enum { LOG_DIR_SEGMENT = 16384, LOG_DIR_PAYLOAD_MAX = 65536, LOG_DIR_NOW_MS = 10
 /* In memory (/dev/shm): small segments, first seq 1, no limits. */
 void log_dir_open(struct log_dir *dir);
 void log_dir_close(struct log_dir *dir);
+/* In the memory of file_faults; no close. */
+void log_dir_faulty(struct log_dir *dir, const struct cmq_file_ops *ops);
 
 /* The payload of record seq: length and bytes follow from seq and salt. Every 16th is VOID and empty. */
 size_t log_dir_payload(uint64_t seq, uint32_t salt, uint8_t *ret_payload);
@@ -34,7 +36,9 @@ struct log_dir_seen {
     uint64_t lost;    /* seqs that were told to be damaged or missing */
     uint64_t lost_from, lost_to;
 };
-/* Reads [from, end) by all means of the reader and compares every byte; wrong data is a failed assertion. */
-struct log_dir_seen log_dir_read(const struct log_dir *dir, uint64_t from, uint64_t end, size_t want_bytes);
+/* Reads [from, end) and compares every byte; wrong data is a failed assertion. ret_lost, if not NULL: 1 at the index of every
+ * seq that was lost, else unchanged. */
+struct log_dir_seen log_dir_read(const struct log_dir *dir, uint64_t from, uint64_t end, size_t want_bytes,
+                                 uint8_t *ret_lost);
 
 #endif

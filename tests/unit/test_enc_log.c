@@ -70,7 +70,7 @@ static void what_was_appended_is_read_back_over_segments(void **state)
     assert_true(count_files(".log") > 20);
     assert_int_equal(count_files(".idx"), count_files(".log") - 1);
     for (size_t want = 1; want < 300000; want = want * 7 + 1) {
-        struct log_dir_seen seen = log_dir_read(&dir, 1, 501, want);
+        struct log_dir_seen seen = log_dir_read(&dir, 1, 501, want, NULL);
         assert_int_equal(seen.records, 500);
     }
     enc_log_close(log);
@@ -89,7 +89,7 @@ static void a_log_that_is_opened_again_goes_on_behind_its_end(void **state)
         assert_int_equal(cmq_journal_next_seq(dir.path, cmq_file_system(), 1, &next, NULL), CMQ_OK);
         assert_int_equal(next, 1 + (run + 1) * 17);
     }
-    assert_int_equal(log_dir_read(&dir, 1, 341, 4096).records, 340);
+    assert_int_equal(log_dir_read(&dir, 1, 341, 4096, NULL).records, 340);
 }
 
 static void only_one_writer_has_the_log(void **state)
@@ -134,7 +134,7 @@ static void segments_beyond_the_limit_are_recycled_and_their_records_never_come_
         append_all(log, 20, 7);
         assert_true(enc_log_bytes(log) <= LIMIT + LOG_DIR_SEGMENT);
         const uint64_t floor = enc_log_floor(log), end = enc_log_next_seq(log);
-        struct log_dir_seen seen = log_dir_read(&dir, 1, end, 8000);
+        struct log_dir_seen seen = log_dir_read(&dir, 1, end, 8000, NULL);
         assert_int_equal(seen.records, end - floor);
         assert_int_equal(seen.lost, floor - 1);
         enc_log_close(log); /* what lies behind the end is old records: they must not count */
@@ -161,7 +161,7 @@ static void reject_new_refuses_before_it_writes_and_goes_on_when_age_made_room(v
     assert_int_equal(enc_log_next_seq(log), 1 + done);
     assert_int_equal(enc_log_retain(log, LOG_DIR_NOW_MS, NULL), CMQ_OK);
     assert_int_equal(enc_log_floor(log), 1);
-    assert_int_equal(log_dir_read(&dir, 1, 1 + done, 4096).records, done);
+    assert_int_equal(log_dir_read(&dir, 1, 1 + done, 4096, NULL).records, done);
     assert_int_equal(enc_log_retain(log, LOG_DIR_NOW_MS + 100000, NULL), CMQ_OK);
     assert_true(enc_log_floor(log) > 1);
     assert_true(log_dir_append(log, 20, 10, &err) > 0);
@@ -184,7 +184,7 @@ static void age_takes_whole_segments_but_never_the_newest(void **state)
     assert_int_equal(count_files(".log"), 1);
     assert_int_equal(count_files(".idx"), 0);
     const uint64_t floor = enc_log_floor(log);
-    assert_int_equal(log_dir_read(&dir, floor, 201, 4096).records, 201 - floor);
+    assert_int_equal(log_dir_read(&dir, floor, 201, 4096, NULL).records, 201 - floor);
     enc_log_close(log);
 }
 
@@ -267,7 +267,7 @@ static void a_segment_that_somebody_removed_is_missed_unless_accepted(void **sta
     assert_int_equal(unlink(path), 0);
     assert_int_equal(enc_log_open(&dir.setup, &log, &reason), CMQ_ERR_CORRUPT);
     assert_non_null(strstr(reason.text, name));
-    struct log_dir_seen seen = log_dir_read(&dir, 1, last, 4096);
+    struct log_dir_seen seen = log_dir_read(&dir, 1, last, 4096, NULL);
     assert_int_equal(seen.lost_from, gone);
     assert_int_equal(seen.lost_to, behind);
     assert_int_equal(seen.records, 100 - (behind - gone));
@@ -304,7 +304,7 @@ static void a_damaged_index_costs_nothing(void **state)
     enc_log_close(log);
     for (off_t offset = 0; offset < 48; offset++) {
         flip_in("0000000000000001.idx", offset, 0x10);
-        assert_int_equal(log_dir_read(&dir, 1, 61, 3000).records, 60);
+        assert_int_equal(log_dir_read(&dir, 1, 61, 3000, NULL).records, 60);
         enc_log_close(log_dir_writer(&dir));
         flip_in("0000000000000001.idx", offset, 0x10);
     }
