@@ -245,12 +245,12 @@ static enum cmq_err reserve(struct cmq_journal_chunk *chunk, size_t bytes)
     return CMQ_OK;
 }
 
-/* Reads on until the chunk has `bytes` bytes or the file ends. */
+/* Makes the chunk have `bytes` bytes: at least `need` of them, unless the file ends. */
 static enum cmq_err fill(const struct cmq_journal_reader *reader, int fd, uint64_t offset, size_t bytes,
-                         struct cmq_journal_chunk *chunk)
+                         size_t need, struct cmq_journal_chunk *chunk)
 {
     enum cmq_err err = reserve(chunk, bytes);
-    while (err == CMQ_OK && chunk->bytes < bytes) {
+    while (err == CMQ_OK && chunk->bytes < need) {
         ssize_t got = reader->ops->pread(reader->ops->context, fd, chunk->data + chunk->bytes,
                                          bytes - chunk->bytes, (off_t)(offset + chunk->bytes));
         if (got < 0)
@@ -329,7 +329,8 @@ static enum cmq_err read_at(struct cmq_journal_reader *reader, const struct cmq_
     chunk->count = 0;
     enum cmq_err err = open_segment(reader, pos->segment, &segment);
     if (err == CMQ_OK)
-        err = fill(reader, segment->fd, pos->offset, want_bytes < READ_MIN ? READ_MIN : want_bytes, chunk);
+        err = fill(reader, segment->fd, pos->offset, want_bytes < READ_MIN ? READ_MIN : want_bytes,
+                   sizeof record, chunk);
     if (err != CMQ_OK)
         return err;
     if (!head_at(chunk, 0, segment->first, seq, &record))
@@ -341,7 +342,7 @@ static enum cmq_err read_at(struct cmq_journal_reader *reader, const struct cmq_
             return cmq_journal_errno(errno);
         if (pos->offset > file_bytes || whole > file_bytes - pos->offset)
             return CMQ_ERR_CORRUPT; /* the file is shorter than its record */
-        err = fill(reader, segment->fd, pos->offset, whole, chunk);
+        err = fill(reader, segment->fd, pos->offset, whole, whole, chunk);
     }
     if (err == CMQ_OK && whole > chunk->bytes)
         return CMQ_ERR_CORRUPT; /* and was cut a moment ago */
