@@ -152,6 +152,7 @@ static enum step take_record(struct filling *filling, struct dsp_record *record,
 
 static enum dsp_fill_result finish(struct filling *filling, enum dsp_fill_result otherwise)
 {
+    filling->sub->frame_messages = filling->items.count;
     if (filling->items.count == 0)
         return otherwise;
     dsp_push_end(&filling->items);
@@ -199,6 +200,7 @@ enum dsp_fill_result dsp_sub_fill(struct dsp_sub *sub, struct dsp_encoder *encod
         case STEP_FULL:
             return finish(&filling, DSP_SUB_MORE);
         case STEP_GAP:
+            sub->frame_messages = 0;
             *ret_err = text->err;
             return text->err == CMQ_OK ? DSP_SUB_FRAME : DSP_SUB_FAILED;
         case STEP_FAILED:

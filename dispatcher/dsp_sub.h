@@ -31,7 +31,8 @@ struct dsp_sub {
     struct dsp_cursor cursor;
     uint8_t pattern[CMQ_TOPIC_BYTES_MAX]; /* checked */
     uint8_t pattern_bytes;
-    bool plain; /* no wildcard in it */
+    bool plain;              /* no wildcard in it */
+    uint32_t frame_messages; /* in the last frame */
 };
 
 void dsp_sub_init(struct dsp_sub *ret_sub, uint64_t id, struct cmq_span pattern,
