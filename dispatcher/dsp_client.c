@@ -75,14 +75,14 @@ void dsp_client_dispatch(struct dsp_ws *ws)
     struct dsp_client *client = ws->idle.head;
     if (client == NULL || ws->draining || ws->stopped)
         return;
-    switch (dsp_group_want(&ws->group)) {
+    switch (dsp_share_want(&ws->group)) {
     case DSP_WANT_CLIENT:
         idle_remove(ws, client);
         client->progress_ns = cmq_clock_mono_ns();
         lws_callback_on_writable(client->wsi);
         break;
     case DSP_WANT_RING:
-        dsp_waiter_arm(&ws->waiter);
+        dsp_ws_follow(ws, cmq_ring_stored_seq(ws->ring));
         break;
     case DSP_WANT_DELIVERY:
         break;
@@ -142,7 +142,7 @@ static int send_frame(struct dsp_ws *ws, struct dsp_client *client, uint64_t sta
         return -1;
     CMQ_CRASH_POINT("frame.written");
     if (lws_partial_buffered(client->wsi) == 0)
-        dsp_group_delivered(&ws->group, &client->share);
+        dsp_share_delivered(&ws->group, &client->share);
     client->progress_ns = cmq_clock_mono_ns();
     cmq_ring_count(ws->ring, CMQ_COUNT_WORK_NS, client->progress_ns - start_ns);
     if (!ws->sweeping)
@@ -164,12 +164,12 @@ int dsp_client_writeable(struct dsp_ws *ws, struct dsp_client *client)
         return 0;
     }
     idle_remove(ws, client);
-    dsp_group_delivered(&ws->group, &client->share);
+    dsp_share_delivered(&ws->group, &client->share);
     if (ws->draining)
         return close_client(client, LWS_CLOSE_STATUS_GOINGAWAY);
     uint64_t start_ns = cmq_clock_mono_ns();
     enum cmq_err err = CMQ_OK;
-    switch (dsp_group_fill(&ws->group, &client->share, &ws->frame, &err)) {
+    switch (dsp_share_fill(&ws->group, &client->share, &ws->frame, &err)) {
     case DSP_FILL_FAILED:
         dsp_ws_fail(ws, err);
         return -1;
@@ -189,7 +189,7 @@ void dsp_client_established(struct dsp_ws *ws, struct dsp_client *client, struct
 {
     uint64_t now_ns = cmq_clock_mono_ns();
     *client = (struct dsp_client){.wsi = wsi, .heard_ns = now_ns, .progress_ns = now_ns, .joined = true};
-    dsp_group_join(&ws->group, &client->share);
+    dsp_share_join(&ws->group, &client->share);
     clients_add(ws, client);
     lws_callback_on_writable(wsi);
 }
@@ -203,7 +203,7 @@ void dsp_client_gone(struct dsp_ws *ws, struct dsp_client *client)
     if (cmq_clock_mono_ns() - client->heard_ns + CMQ_NS_PER_S >= ws->silence_ns)
         cmq_ring_count(ws->ring, CMQ_COUNT_CLIENTS_DROPPED, 1);
     clients_remove(ws, client);
-    dsp_group_leave(&ws->group, &client->share);
+    dsp_share_leave(&ws->group, &client->share);
     dsp_client_dispatch(ws);
     if (ws->draining)
         dsp_ws_check_drained(ws);

@@ -23,7 +23,7 @@ struct dsp_range_block {
 struct dsp_entry {
     struct dsp_entry *next, *prev;
     struct cmq_claim claim;
-    struct dsp_record record;
+    struct dsp_opened record;
     struct dsp_range_list ahead; /* delivered although something before them is not */
     uint32_t low;                /* all messages below are delivered */
     uint32_t refs;               /* ranges pending or in flights */
@@ -32,7 +32,7 @@ struct dsp_entry {
 
 /* ---- memory ---- */
 
-static struct dsp_range *range_new(struct dsp_group *group)
+static struct dsp_range *range_new(struct dsp_share *group)
 {
     if (group->spare_ranges == NULL) {
         struct dsp_range_block *block = malloc(sizeof(*block));
@@ -50,7 +50,7 @@ static struct dsp_range *range_new(struct dsp_group *group)
     return range;
 }
 
-static void range_free(struct dsp_group *group, struct dsp_range *range)
+static void range_free(struct dsp_share *group, struct dsp_range *range)
 {
     range->next = group->spare_ranges;
     group->spare_ranges = range;
@@ -74,7 +74,7 @@ static struct dsp_range *list_pop(struct dsp_range_list *list)
     return range;
 }
 
-static struct dsp_entry *entry_new(struct dsp_group *group)
+static struct dsp_entry *entry_new(struct dsp_share *group)
 {
     struct dsp_entry *entry = group->spare_entries;
     if (entry != NULL) {
@@ -95,7 +95,7 @@ static struct dsp_entry *entry_new(struct dsp_group *group)
 }
 
 /* Forgets a record; the ring has been told already. */
-static void entry_free(struct dsp_group *group, struct dsp_entry *entry)
+static void entry_free(struct dsp_share *group, struct dsp_entry *entry)
 {
     cmq_assert(entry->refs == 0);
     for (struct dsp_range *range; (range = list_pop(&entry->ahead)) != NULL;)
@@ -139,7 +139,7 @@ static struct dsp_range *take_adjacent(struct dsp_entry *entry)
 }
 
 /* Notes a range (now the entry's) as delivered, without telling the ring. */
-static void note_delivered(struct dsp_group *group, struct dsp_entry *entry, struct dsp_range *range)
+static void note_delivered(struct dsp_share *group, struct dsp_entry *entry, struct dsp_range *range)
 {
     if (range->first != entry->low) {
         list_push(&entry->ahead, range);
@@ -152,7 +152,7 @@ static void note_delivered(struct dsp_group *group, struct dsp_entry *entry, str
 }
 
 /* Tells the ring how far the record is, and lets go of it when nothing is left to do. */
-static void settle(struct dsp_group *group, struct dsp_entry *entry)
+static void settle(struct dsp_share *group, struct dsp_entry *entry)
 {
     if (!entry->lost && entry->low == entry->record.message_count) {
         entry->lost = cmq_ring_done(group->ring, &entry->claim) != CMQ_OK;
@@ -171,7 +171,7 @@ static void settle(struct dsp_group *group, struct dsp_entry *entry)
 }
 
 /* Gives up a range that nobody is to get from here. */
-static void drop_range(struct dsp_group *group, struct dsp_range *range)
+static void drop_range(struct dsp_share *group, struct dsp_range *range)
 {
     struct dsp_entry *entry = range->entry;
     range_free(group, range);
@@ -179,7 +179,7 @@ static void drop_range(struct dsp_group *group, struct dsp_range *range)
         settle(group, entry);
 }
 
-static void release_pending(struct dsp_group *group)
+static void release_pending(struct dsp_share *group)
 {
     for (struct dsp_range *range; (range = list_pop(&group->pending)) != NULL;)
         drop_range(group, range);
@@ -187,7 +187,7 @@ static void release_pending(struct dsp_group *group)
 
 /* ---- opening a record ---- */
 
-static enum cmq_err add_range(struct dsp_group *group, struct dsp_entry *entry, uint32_t first,
+static enum cmq_err add_range(struct dsp_share *group, struct dsp_entry *entry, uint32_t first,
                               uint32_t count, struct dsp_range **ret_range)
 {
     struct dsp_range *range = range_new(group);
@@ -200,7 +200,7 @@ static enum cmq_err add_range(struct dsp_group *group, struct dsp_entry *entry, 
 }
 
 /* Messages that are not for delivery count as delivered. */
-static enum cmq_err add_gap(struct dsp_group *group, struct dsp_entry *entry, uint32_t first, uint32_t end)
+static enum cmq_err add_gap(struct dsp_share *group, struct dsp_entry *entry, uint32_t first, uint32_t end)
 {
     struct dsp_range *range = NULL;
     first = first < entry->low ? entry->low : first;
@@ -222,10 +222,10 @@ static bool skip_messages(struct cmq_mp_reader *reader, uint32_t count)
     return true;
 }
 
-static enum cmq_err add_segment(struct dsp_group *group, struct dsp_entry *entry,
+static enum cmq_err add_segment(struct dsp_share *group, struct dsp_entry *entry,
                                 const struct dsp_segment *segment)
 {
-    const struct dsp_record *record = &entry->record;
+    const struct dsp_opened *record = &entry->record;
     uint32_t skip = entry->claim.progress > segment->first ? entry->claim.progress - segment->first : 0;
     if (skip >= segment->count)
         return CMQ_OK;
@@ -245,9 +245,9 @@ static enum cmq_err add_segment(struct dsp_group *group, struct dsp_entry *entry
 }
 
 /* Divides an opened record into pending ranges and gaps. */
-static enum cmq_err add_ranges(struct dsp_group *group, struct dsp_entry *entry)
+static enum cmq_err add_ranges(struct dsp_share *group, struct dsp_entry *entry)
 {
-    const struct dsp_record *record = &entry->record;
+    const struct dsp_opened *record = &entry->record;
     entry->low =
         entry->claim.progress < record->message_count ? entry->claim.progress : record->message_count;
     uint32_t end = 0;
@@ -265,7 +265,7 @@ static enum cmq_err add_ranges(struct dsp_group *group, struct dsp_entry *entry)
 
 /* CMQ_ERR_AGAIN: the ring has nothing. CMQ_OK: one record more was looked at; it may have had nothing to
  * deliver. */
-static enum cmq_err claim_record(struct dsp_group *group)
+static enum cmq_err claim_record(struct dsp_share *group)
 {
     struct cmq_claim claim;
     enum cmq_err err = cmq_ring_claim(group->ring, &claim);
@@ -300,14 +300,14 @@ static enum cmq_err claim_record(struct dsp_group *group)
 
 /* ---- frames ---- */
 
-static bool may_claim(const struct dsp_group *group)
+static bool may_claim(const struct dsp_share *group)
 {
     return !group->draining && group->entry_count < group->limits.open_records_max &&
            group->open_bytes < group->limits.open_bytes_max;
 }
 
 /* What cannot be read as messages is as good as delivered. */
-static void skip_rest(struct dsp_group *group, struct dsp_range *range)
+static void skip_rest(struct dsp_share *group, struct dsp_range *range)
 {
     struct dsp_entry *entry = range->entry;
     cmq_ring_count(group->ring, CMQ_COUNT_UNDELIVERABLE, range->count);
@@ -321,7 +321,7 @@ static void skip_rest(struct dsp_group *group, struct dsp_range *range)
 }
 
 /* The first `taken` messages of the first pending range go into the flight. */
-static enum cmq_err move_to_flight(struct dsp_group *group, struct dsp_consumer *client, uint32_t taken,
+static enum cmq_err move_to_flight(struct dsp_share *group, struct dsp_consumer *client, uint32_t taken,
                                    size_t offset)
 {
     struct dsp_range *range = group->pending.head;
@@ -346,7 +346,7 @@ static enum cmq_err move_to_flight(struct dsp_group *group, struct dsp_consumer 
 }
 
 /* Fills from the first pending range. */
-static enum dsp_take take_pending(struct dsp_group *group, struct dsp_consumer *client,
+static enum dsp_take take_pending(struct dsp_share *group, struct dsp_consumer *client,
                                   struct dsp_frame *frame)
 {
     struct dsp_range *range = group->pending.head;
@@ -374,7 +374,7 @@ static enum dsp_take take_pending(struct dsp_group *group, struct dsp_consumer *
 }
 
 /* Puts messages into the frame until it is full or nothing is there. */
-static enum cmq_err fill_frame(struct dsp_group *group, struct dsp_consumer *client, struct dsp_frame *frame)
+static enum cmq_err fill_frame(struct dsp_share *group, struct dsp_consumer *client, struct dsp_frame *frame)
 {
     uint32_t records_left = group->limits.open_records_max / FRAME_SHARE + 1, claims_left = SKIPS_MAX;
     for (;;) {
@@ -397,7 +397,7 @@ static enum cmq_err fill_frame(struct dsp_group *group, struct dsp_consumer *cli
     }
 }
 
-enum dsp_fill dsp_group_fill(struct dsp_group *group, struct dsp_consumer *client, struct dsp_frame *frame,
+enum dsp_fill dsp_share_fill(struct dsp_share *group, struct dsp_consumer *client, struct dsp_frame *frame,
                              enum cmq_err *ret_err)
 {
     cmq_assert(client->flight.head == NULL);
@@ -416,11 +416,11 @@ enum dsp_fill dsp_group_fill(struct dsp_group *group, struct dsp_consumer *clien
     if (frame->messages > 0)
         return DSP_FILL_FRAME;
     /* Only what is not text was taken: there is nothing to send for it. */
-    dsp_group_delivered(group, client);
+    dsp_share_delivered(group, client);
     return DSP_FILL_NOTHING;
 }
 
-void dsp_group_delivered(struct dsp_group *group, struct dsp_consumer *client)
+void dsp_share_delivered(struct dsp_share *group, struct dsp_consumer *client)
 {
     if (client->flight.head == NULL)
         return;
@@ -449,7 +449,7 @@ static bool comes_before(const struct dsp_range *a, const struct dsp_range *b)
 }
 
 /* Merges a flight into what is pending, both in order. */
-static void return_flight(struct dsp_group *group, struct dsp_range_list *flight)
+static void return_flight(struct dsp_share *group, struct dsp_range_list *flight)
 {
     struct dsp_range_list merged = {0}, pending = group->pending;
     while (flight->head != NULL || pending.head != NULL) {
@@ -462,13 +462,13 @@ static void return_flight(struct dsp_group *group, struct dsp_range_list *flight
     group->pending = merged;
 }
 
-void dsp_group_join(struct dsp_group *group, struct dsp_consumer *ret_client)
+void dsp_share_join(struct dsp_share *group, struct dsp_consumer *ret_client)
 {
     *ret_client = (struct dsp_consumer){0};
     group->client_count++;
 }
 
-void dsp_group_leave(struct dsp_group *group, struct dsp_consumer *client)
+void dsp_share_leave(struct dsp_share *group, struct dsp_consumer *client)
 {
     cmq_assert(group->client_count > 0);
     return_flight(group, &client->flight);
@@ -479,7 +479,7 @@ void dsp_group_leave(struct dsp_group *group, struct dsp_consumer *client)
 
 /* ---- the rest ---- */
 
-enum dsp_want dsp_group_want(const struct dsp_group *group)
+enum dsp_want dsp_share_want(const struct dsp_share *group)
 {
     if (group->pending.head != NULL)
         return DSP_WANT_CLIENT;
@@ -488,25 +488,25 @@ enum dsp_want dsp_group_want(const struct dsp_group *group)
     return group->more ? DSP_WANT_CLIENT : DSP_WANT_RING;
 }
 
-void dsp_group_ring_rang(struct dsp_group *group)
+void dsp_share_ring_rang(struct dsp_share *group)
 {
     group->more = true;
 }
 
-void dsp_group_drain(struct dsp_group *group)
+void dsp_share_drain(struct dsp_share *group)
 {
     group->draining = true;
     release_pending(group);
     cmq_ring_gauge(group->ring, CMQ_COUNT_BACKLOG, group->entry_count);
 }
 
-void dsp_group_init(struct dsp_group *ret_group, struct cmq_ring *ring, struct dsp_opener *opener,
+void dsp_share_init(struct dsp_share *ret_group, struct cmq_ring *ring, struct dsp_opener *opener,
                     const struct dsp_limits *limits)
 {
-    *ret_group = (struct dsp_group){.ring = ring, .opener = opener, .limits = *limits};
+    *ret_group = (struct dsp_share){.ring = ring, .opener = opener, .limits = *limits};
 }
 
-void dsp_group_fini(struct dsp_group *group)
+void dsp_share_fini(struct dsp_share *group)
 {
     cmq_assert(group->client_count == 0);
     release_pending(group);
@@ -520,5 +520,5 @@ void dsp_group_fini(struct dsp_group *group)
         group->range_blocks = block->next;
         free(block);
     }
-    *group = (struct dsp_group){0};
+    *group = (struct dsp_share){0};
 }

@@ -7,9 +7,9 @@
  * Callers: the delivery thread. No sockets here, no locks, no clock.
  *
  * Happy path:
- *   - a client that can take more asks dsp_group_fill: messages of pending ranges, then of newly claimed
+ *   - a client that can take more asks dsp_share_fill: messages of pending ranges, then of newly claimed
  * records, go into one frame; what was taken is the client's flight, the only thing that is kept for it;
- *   - when the socket has the frame whole, dsp_group_delivered notes the flight's ranges: a record whose
+ *   - when the socket has the frame whole, dsp_share_delivered notes the flight's ranges: a record whose
  * messages are all delivered is done, one that is delivered up to some message gets that progress;
  *   - records are claimed only to fill a frame, so none waits here for a client.
  * Failure:
@@ -52,7 +52,7 @@ struct dsp_consumer {
     size_t flight_bytes;
 };
 
-struct dsp_group {
+struct dsp_share {
     struct cmq_ring *ring;
     struct dsp_opener *opener;
     struct dsp_limits limits;
@@ -67,13 +67,13 @@ struct dsp_group {
     bool draining;
 };
 
-void dsp_group_init(struct dsp_group *ret_group, struct cmq_ring *ring, struct dsp_opener *opener,
+void dsp_share_init(struct dsp_share *ret_group, struct cmq_ring *ring, struct dsp_opener *opener,
                     const struct dsp_limits *limits);
 /* Releases what is in hand; no client may be left. Accepts a zeroed struct. */
-void dsp_group_fini(struct dsp_group *group);
+void dsp_share_fini(struct dsp_share *group);
 
-void dsp_group_join(struct dsp_group *group, struct dsp_consumer *ret_client);
-void dsp_group_leave(struct dsp_group *group, struct dsp_consumer *client);
+void dsp_share_join(struct dsp_share *group, struct dsp_consumer *ret_client);
+void dsp_share_leave(struct dsp_share *group, struct dsp_consumer *client);
 
 enum dsp_fill {
     DSP_FILL_FRAME,   /* the frame has messages and is to be sent; end it first */
@@ -81,21 +81,21 @@ enum dsp_fill {
     DSP_FILL_FAILED   /* *ret_err; the process should end */
 };
 /* Builds the next frame of a client whose flight is empty. */
-CMQ_MUST_USE enum dsp_fill dsp_group_fill(struct dsp_group *group, struct dsp_consumer *client,
+CMQ_MUST_USE enum dsp_fill dsp_share_fill(struct dsp_share *group, struct dsp_consumer *client,
                                           struct dsp_frame *frame, enum cmq_err *ret_err);
 /* The socket took the frame whole. Without a flight this does nothing. */
-void dsp_group_delivered(struct dsp_group *group, struct dsp_consumer *client);
+void dsp_share_delivered(struct dsp_share *group, struct dsp_consumer *client);
 
 enum dsp_want {
     DSP_WANT_CLIENT,  /* there is, or may be, something for a client that can take more */
     DSP_WANT_RING,    /* nothing in hand: wait for the ring */
     DSP_WANT_DELIVERY /* a bound is reached, or draining: wait until a flight ends */
 };
-enum dsp_want dsp_group_want(const struct dsp_group *group);
+enum dsp_want dsp_share_want(const struct dsp_share *group);
 /* The waiter says that the ring may have something. */
-void dsp_group_ring_rang(struct dsp_group *group);
+void dsp_share_ring_rang(struct dsp_share *group);
 
 /* No more claims; all that is not in a flight is released now, and the rest as the flights end. */
-void dsp_group_drain(struct dsp_group *group);
+void dsp_share_drain(struct dsp_share *group);
 
 #endif

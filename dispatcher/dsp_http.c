@@ -5,14 +5,19 @@
 
 #include "common/base/cmq_base.h"
 #include "common/log/cmq_log.h"
+#include "dispatcher/dsp_ws_v1.h"
 
-enum { BODY_BYTES_MAX = 512, RESPONSE_BYTES_MAX = 2048, FIELD_BYTES_MAX = 256 };
+enum { BODY_BYTES_MAX = 512, RESPONSE_BYTES_MAX = 2048, FIELD_BYTES_MAX = 256, PATH_BYTES_MAX = 8 };
+
+#define V1_PATH "/v1/ws"
 
 #define PROBLEM_TYPE "application/problem+json"
 
 static const char welcome[] =
     "CipherMQ dispatcher.\n"
-    "Connect with WebSocket to this address: each text frame is a JSON array of messages.\n";
+    "Connect with WebSocket to this address: each text frame is a JSON array of messages.\n"
+    "/v1/ws with subprotocol " DSP_V1_JSON " or " DSP_V1_MSGPACK
+    " has topics, subscriptions and consumer groups.\n";
 
 /* Status, headers and body in two writes. 0 or -1. */
 static int send_response(struct lws *wsi, unsigned status, const char *type, const char *extra_name,
@@ -52,7 +57,15 @@ static int send_problem(struct lws *wsi, const struct problem *problem)
 }
 
 static const struct problem not_found = {
-    404, "Not Found", "There is nothing at this path; WebSocket clients connect to /.", NULL, NULL};
+    404, "Not Found", "There is nothing at this path; WebSocket clients connect to / or /v1/ws.", NULL, NULL};
+static const struct problem needs_upgrade = {
+    426, "Upgrade Required",
+    "Connect to this path with WebSocket and one of the subprotocols " DSP_V1_JSON " and " DSP_V1_MSGPACK ".",
+    "upgrade:", "websocket"};
+static const struct problem needs_subprotocol = {400, "Bad Request",
+                                                 "Sec-WebSocket-Protocol must name one of " DSP_V1_JSON
+                                                 " and " DSP_V1_MSGPACK ", and no other of this broker.",
+                                                 NULL, NULL};
 static const struct problem bad_method = {405, "Method Not Allowed", "This port knows GET only.",
                                           "allow:", "GET"};
 static const struct problem bad_subprotocol = {
@@ -67,6 +80,8 @@ int dsp_http_answer(struct lws *wsi, const char *path, size_t path_bytes)
     int result;
     if (lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) == 0)
         result = send_problem(wsi, &bad_method);
+    else if (path_bytes == sizeof(V1_PATH) - 1 && memcmp(path, V1_PATH, path_bytes) == 0)
+        result = send_problem(wsi, &needs_upgrade);
     else if (path_bytes != 1 || path[0] != '/')
         result = send_problem(wsi, &not_found);
     else
@@ -112,14 +127,37 @@ static bool origin_is_allowed(struct lws *wsi)
     return bytes == host_bytes(host) && strncasecmp(name, host, bytes) == 0;
 }
 
+/* The library takes the first name in the client's list that it knows. It also knows names of our own, which no client may
+ * ask for. */
+static bool subprotocol_is_v1(struct lws *wsi)
+{
+    char names[FIELD_BYTES_MAX];
+    bool found = false;
+    if (lws_hdr_copy(wsi, names, sizeof(names), WSI_TOKEN_PROTOCOL) <= 0)
+        return false;
+    for (char *next = names, *name; (name = strsep(&next, ", \t")) != NULL;) {
+        if (strncmp(name, "cmq-", 4) == 0)
+            return false;
+        found = found || strcmp(name, DSP_V1_JSON) == 0 || strcmp(name, DSP_V1_MSGPACK) == 0;
+    }
+    return found;
+}
+
 /* NULL: the upgrade may go on. */
 static const struct problem *find_fault(struct lws *wsi)
 {
-    char path[2]; /* anything longer is refused by the library's length check */
-    if (lws_hdr_copy(wsi, path, sizeof(path), WSI_TOKEN_GET_URI) != 1 || path[0] != '/')
+    char path[PATH_BYTES_MAX]; /* anything longer is refused by the library's length check */
+    int bytes = lws_hdr_copy(wsi, path, sizeof(path), WSI_TOKEN_GET_URI);
+    if (bytes <= 0)
         return &not_found;
-    if (lws_hdr_total_length(wsi, WSI_TOKEN_PROTOCOL) != 0)
+    if (strcmp(path, V1_PATH) == 0) {
+        if (!subprotocol_is_v1(wsi))
+            return &needs_subprotocol;
+    } else if (strcmp(path, "/") != 0) {
+        return &not_found;
+    } else if (lws_hdr_total_length(wsi, WSI_TOKEN_PROTOCOL) != 0) {
         return &bad_subprotocol;
+    }
     return origin_is_allowed(wsi) ? NULL : &bad_origin;
 }
 

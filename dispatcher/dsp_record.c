@@ -25,7 +25,7 @@ void dsp_opener_fini(struct dsp_opener *opener)
 }
 
 /* The content is not kept: every open begins anew. */
-static enum cmq_err reserve_plain(struct dsp_record *record, size_t bytes)
+static enum cmq_err reserve_plain(struct dsp_opened *record, size_t bytes)
 {
     if (bytes <= record->plain_capacity)
         return CMQ_OK;
@@ -39,7 +39,7 @@ static enum cmq_err reserve_plain(struct dsp_record *record, size_t bytes)
     return CMQ_OK;
 }
 
-static enum cmq_err reserve_segments(struct dsp_record *record, uint32_t count)
+static enum cmq_err reserve_segments(struct dsp_opened *record, uint32_t count)
 {
     if (count <= record->segment_capacity)
         return CMQ_OK;
@@ -80,7 +80,7 @@ static enum cmq_err find_key(const struct dsp_opener *opener, const uint8_t *key
 /* Decrypts one unit behind what is there. CMQ_OK, a fault of the unit (advice REJECT), or a fault of the
  * process. */
 static enum cmq_err open_unit(struct dsp_opener *opener, const struct cmq_sealed_head *head,
-                              const struct cmq_sealed_unit *unit, struct dsp_record *record)
+                              const struct cmq_sealed_unit *unit, struct dsp_opened *record)
 {
     const struct cmq_data_key *key = NULL;
     uint8_t aad[CMQ_BATCH_AAD_BYTES_MAX];
@@ -111,7 +111,7 @@ static void report_bad(const struct dsp_opener *opener, uint64_t seq, uint32_t m
 
 /* All units, one after the other. CMQ_ERR_MALFORMED etc.: the rest of the batch cannot be read. */
 static enum cmq_err open_units(struct dsp_opener *opener, struct cmq_mp_reader *units,
-                               const struct cmq_sealed_head *head, struct dsp_record *record)
+                               const struct cmq_sealed_head *head, struct dsp_opened *record)
 {
     struct cmq_sealed_unit unit;
     for (uint32_t i = 0; i < head->unit_count; i++) {
@@ -133,7 +133,7 @@ static enum cmq_err open_units(struct dsp_opener *opener, struct cmq_mp_reader *
 }
 
 enum cmq_err dsp_record_open(struct dsp_opener *opener, const struct cmq_claim *claim,
-                             struct dsp_record *record)
+                             struct dsp_opened *record)
 {
     struct cmq_mp_reader units;
     struct cmq_sealed_head head;
@@ -158,7 +158,7 @@ enum cmq_err dsp_record_open(struct dsp_opener *opener, const struct cmq_claim *
     return CMQ_OK;
 }
 
-void dsp_record_clear(struct dsp_record *record, size_t keep_bytes)
+void dsp_record_clear(struct dsp_opened *record, size_t keep_bytes)
 {
     record->plain_bytes = 0;
     record->segment_count = 0;
@@ -175,9 +175,9 @@ void dsp_record_clear(struct dsp_record *record, size_t keep_bytes)
     }
 }
 
-void dsp_record_fini(struct dsp_record *record)
+void dsp_record_fini(struct dsp_opened *record)
 {
     free(record->plain);
     free(record->segments);
-    *record = (struct dsp_record){0};
+    *record = (struct dsp_opened){0};
 }

@@ -1,6 +1,6 @@
 /*
  * dsp_record: the content of a claimed record: decrypted, private, divided into segments of deliverable messages.
- * Ownership: struct dsp_record is the caller's and owns its buffers; they are used again by the next open. The
+ * Ownership: struct dsp_opened is the caller's and owns its buffers; they are used again by the next open. The
  *            opener borrows ring and keyring.
  * Units: bytes; index = number of a message in its record, over all units, so that every dispatcher counts alike.
  * Errors: CMQ_ERR_NOMEM, CMQ_ERR_SYSTEM (OpenSSL). What is wrong with the bytes is no error: those messages are
@@ -29,7 +29,7 @@ struct dsp_segment {
     size_t bytes;
 };
 
-struct dsp_record {
+struct dsp_opened {
     uint8_t *plain;
     size_t plain_bytes, plain_capacity;
     struct dsp_segment *segments; /* by rising first; what lies between them is not for delivery */
@@ -45,9 +45,9 @@ void dsp_opener_fini(struct dsp_opener *opener);
 /* Reads claim->payload (shared memory) once; nothing of it is needed afterwards. A zeroed record is an empty
  * one. */
 CMQ_MUST_USE enum cmq_err dsp_record_open(struct dsp_opener *opener, const struct cmq_claim *claim,
-                                          struct dsp_record *record);
+                                          struct dsp_opened *record);
 /* Forgets the content; gives the buffer back when it holds more than keep_bytes. */
-void dsp_record_clear(struct dsp_record *record, size_t keep_bytes);
-void dsp_record_fini(struct dsp_record *record);
+void dsp_record_clear(struct dsp_opened *record, size_t keep_bytes);
+void dsp_record_fini(struct dsp_opened *record);
 
 #endif

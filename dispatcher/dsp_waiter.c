@@ -6,6 +6,7 @@ static bool wait_armed(struct dsp_waiter *waiter)
     pthread_mutex_lock(&waiter->lock);
     while (!waiter->armed && atomic_load_explicit(&waiter->stop, memory_order_relaxed) == 0)
         pthread_cond_wait(&waiter->changed, &waiter->lock);
+    cmq_ring_follow(waiter->ring, CMQ_WAIT_STORED, waiter->seq);
     pthread_mutex_unlock(&waiter->lock);
     return atomic_load_explicit(&waiter->stop, memory_order_relaxed) == 0;
 }
@@ -23,7 +24,7 @@ static void *run(void *context)
     struct dsp_waiter *waiter = context;
     (void)pthread_setname_np(pthread_self(), "cmq-waiter");
     while (wait_armed(waiter)) {
-        if (!cmq_ring_wait(waiter->ring, CMQ_WAIT_SEALED, UINT32_MAX, &waiter->stop))
+        if (!cmq_ring_wait(waiter->ring, CMQ_WAIT_STORED, UINT32_MAX, &waiter->stop))
             continue;
         disarm(waiter);
         waiter->rang(waiter->context);
@@ -42,11 +43,12 @@ enum cmq_err dsp_waiter_start(struct dsp_waiter *waiter, struct cmq_ring *ring, 
     return waiter->started ? CMQ_OK : CMQ_ERR_SYSTEM;
 }
 
-void dsp_waiter_arm(struct dsp_waiter *waiter)
+void dsp_waiter_arm(struct dsp_waiter *waiter, uint64_t seq)
 {
     pthread_mutex_lock(&waiter->lock);
     if (!waiter->armed) {
         waiter->armed = true;
+        waiter->seq = seq;
         pthread_cond_signal(&waiter->changed);
     }
     pthread_mutex_unlock(&waiter->lock);
@@ -61,7 +63,7 @@ void dsp_waiter_stop(struct dsp_waiter *waiter)
     atomic_store_explicit(&waiter->stop, 1, memory_order_release);
     pthread_cond_signal(&waiter->changed);
     pthread_mutex_unlock(&waiter->lock);
-    cmq_ring_wake(waiter->ring, CMQ_WAIT_SEALED);
+    cmq_ring_wake(waiter->ring, CMQ_WAIT_STORED);
     pthread_join(waiter->thread, NULL);
     pthread_cond_destroy(&waiter->changed);
     pthread_mutex_destroy(&waiter->lock);

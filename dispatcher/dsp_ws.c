@@ -35,6 +35,14 @@ static void ask(struct dsp_ws *ws, unsigned what)
     lws_cancel_service(ws->context);
 }
 
+void dsp_ws_follow(struct dsp_ws *ws, uint64_t seq)
+{
+    if (ws->following)
+        return;
+    ws->following = true;
+    dsp_waiter_arm(&ws->waiter, seq);
+}
+
 /* In the waiter's thread. */
 static void on_ring(void *context)
 {
@@ -63,7 +71,8 @@ static void begin_drain(struct dsp_ws *ws)
     ws->draining = true;
     if (ws->listener != NULL)
         lws_set_timeout(ws->listener, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
-    dsp_group_drain(&ws->group);
+    dsp_share_drain(&ws->group);
+    dsp_v1_drain(ws->v1);
     for (struct dsp_client *client = ws->clients; client != NULL; client = client->next)
         lws_callback_on_writable(client->wsi);
     dsp_ws_check_drained(ws);
@@ -76,6 +85,9 @@ static void take_settings(struct dsp_ws *ws)
     pthread_mutex_unlock(&ws->lock);
     ws->write_timeout_ns = settings.write_timeout_ms * CMQ_NS_PER_MS;
     dsp_frame_set_limits(&ws->frame, settings.frame_bytes_max, settings.frame_messages_max);
+    const struct dsp_push_limits limits = {.frame_bytes_max = settings.frame_bytes_max,
+                                           .frame_messages_max = settings.frame_messages_max};
+    dsp_v1_set_limits(ws->v1, &limits, ws->write_timeout_ns);
 }
 
 static void on_asked(struct dsp_ws *ws)
@@ -89,7 +101,9 @@ static void on_asked(struct dsp_ws *ws)
     if (asks & ASK_STOP)
         ws->stopped = true;
     if (asks & ASK_RANG) {
-        dsp_group_ring_rang(&ws->group);
+        ws->following = false;
+        dsp_hub_stored(dsp_v1_hub(ws->v1));
+        dsp_share_ring_rang(&ws->group);
         dsp_client_dispatch(ws);
     }
 }
@@ -172,6 +186,64 @@ static int root_callback(struct lws *wsi, enum lws_callback_reasons reason, void
     }
 }
 
+/* ---- connections of /v1/ws ---- */
+
+static void v1_joined(void *context)
+{
+    struct dsp_ws *ws = context;
+    ws->client_count++;
+    cmq_ring_count(ws->ring, CMQ_COUNT_CLIENTS_TOTAL, 1);
+    cmq_ring_gauge(ws->ring, CMQ_COUNT_CLIENTS, ws->client_count);
+}
+
+static void v1_left(void *context)
+{
+    struct dsp_ws *ws = context;
+    ws->client_count--;
+    cmq_ring_gauge(ws->ring, CMQ_COUNT_CLIENTS, ws->client_count);
+    if (ws->draining)
+        dsp_ws_check_drained(ws);
+}
+
+static void v1_fail(void *context, enum cmq_err err)
+{
+    dsp_ws_fail(context, err);
+}
+
+static void v1_follow(void *context, uint64_t seq)
+{
+    dsp_ws_follow(context, seq);
+}
+
+static enum cmq_err open_v1(struct dsp_ws *ws, const struct dsp_parts *parts)
+{
+    const struct cmq_conf *conf = &ws->proc->conf;
+    const struct dsp_v1_setup setup = {
+        .ring = parts->ring,
+        .source = parts->source,
+        .encoder = &ws->encoder,
+        .frame = &ws->text,
+        .session = {.heartbeat_ms = conf->dispatcher_ping_s * 1000,
+                    .receive_bytes_max = conf->dispatcher_receive_bytes_max,
+                    .ack_wait_ms = conf->dispatcher_ack_wait_ms,
+                    .subscriptions_max = (uint32_t)conf->dispatcher_subscriptions_max,
+                    .credit = (uint32_t)conf->dispatcher_credit,
+                    .max_deliver = (uint32_t)conf->dispatcher_max_deliver,
+                    .max_ack_pending = (uint32_t)conf->dispatcher_max_ack_pending},
+        .silence_ns = ws->silence_ns,
+        .joined = v1_joined,
+        .left = v1_left,
+        .fail = v1_fail,
+        .follow = v1_follow,
+        .context = ws};
+    enum cmq_err err = dsp_text_init(&ws->text, LWS_PRE, ws->settings.frame_bytes_max);
+    if (err == CMQ_OK)
+        err = dsp_encoder_init(&ws->encoder, parts->source);
+    if (err == CMQ_OK)
+        err = dsp_v1_new(&setup, &ws->v1);
+    return err;
+}
+
 /* ---- life ---- */
 
 static void on_library_log(int level, const char *line)
@@ -202,7 +274,8 @@ static enum cmq_err create_context(struct dsp_ws *ws, struct cmq_reason *reason)
                                               .per_session_data_size = sizeof(struct dsp_client),
                                               .rx_buffer_size = RX_BYTES,
                                               .tx_packet_size = TX_BYTES};
-    ws->protocols[1] = (struct lws_protocols){.name = LISTENER_PROTOCOL, .callback = listener_callback};
+    dsp_v1_protocols(ws->v1, &ws->protocols[1]);
+    ws->protocols[3] = (struct lws_protocols){.name = LISTENER_PROTOCOL, .callback = listener_callback};
     lws_set_log_level(LLL_ERR | LLL_WARN, on_library_log);
     const struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER,
@@ -283,23 +356,25 @@ static struct dsp_ws *ws_new(struct cmq_proc *proc, struct cmq_ring *ring)
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&ws->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    dsp_group_init(&ws->group, ring, &ws->opener, &limits);
+    dsp_share_init(&ws->group, ring, &ws->opener, &limits);
     take_conf(ws, conf);
     dsp_sock_limit(ws->clients_max + FDS_SPARE); /* the library sizes its tables by it */
     ws->spare_fd = dsp_sock_spare();
     return ws;
 }
 
-enum cmq_err dsp_ws_start(struct cmq_proc *proc, struct cmq_ring *ring, struct cmq_keyring *keyring,
-                          struct dsp_ws **ret_ws, struct cmq_reason *reason)
+enum cmq_err dsp_ws_start(struct cmq_proc *proc, const struct dsp_parts *parts, struct dsp_ws **ret_ws,
+                          struct cmq_reason *reason)
 {
-    struct dsp_ws *ws = ws_new(proc, ring);
+    struct dsp_ws *ws = ws_new(proc, parts->ring);
     if (ws == NULL)
         return cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
     enum cmq_err err =
         dsp_frame_init(&ws->frame, LWS_PRE, ws->settings.frame_bytes_max, ws->settings.frame_messages_max);
     if (err == CMQ_OK)
-        err = dsp_opener_init(&ws->opener, ring, keyring);
+        err = dsp_opener_init(&ws->opener, parts->ring, parts->keyring);
+    if (err == CMQ_OK)
+        err = open_v1(ws, parts);
     if (err != CMQ_OK) {
         (void)cmq_reason_set(reason, err, "cannot prepare delivery: %s", cmq_err_text(err));
         goto out;
@@ -355,8 +430,11 @@ void dsp_ws_stop(struct dsp_ws *ws)
     }
     ws->stopped = true;
     if (ws->context != NULL)
-        lws_context_destroy(ws->context); /* every client leaves the group here */
-    dsp_group_fini(&ws->group);
+        lws_context_destroy(ws->context); /* every client leaves its groups here */
+    dsp_v1_free(ws->v1);
+    dsp_encoder_fini(&ws->encoder);
+    dsp_text_fini(&ws->text);
+    dsp_share_fini(&ws->group);
     dsp_frame_fini(&ws->frame);
     dsp_opener_fini(&ws->opener);
     if (ws->spare_fd >= 0)

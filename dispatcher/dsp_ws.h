@@ -1,7 +1,6 @@
 /*
  * dsp_ws: the WebSocket server and its delivery thread, which owns group, frame and clients.
- * Ownership: start/stop on the caller's memory. Borrows ring and keyring; the keyring belongs to the delivery
- *            thread between start and stop.
+ * Ownership: start/stop on the caller's memory. Borrows the parts.
  * Units: milliseconds, bytes, nanoseconds of CLOCK_MONOTONIC.
  * Errors: start: CMQ_ERR_SYSTEM (port in use, ...), CMQ_ERR_NOMEM, with a sentence. Later faults: cmq_proc_fail.
  * Callers: the main thread.
@@ -21,11 +20,18 @@
 #include "common/shm/cmq_ring.h"
 
 struct dsp_ws;
+struct dsp_source;
+
+/* What it delivers from; all belongs to the delivery thread between start and stop. */
+struct dsp_parts {
+    struct cmq_ring *ring;
+    struct cmq_keyring *keyring;
+    struct dsp_source *source;
+};
 
 /* Listens when it returns. */
-CMQ_MUST_USE enum cmq_err dsp_ws_start(struct cmq_proc *proc, struct cmq_ring *ring,
-                                       struct cmq_keyring *keyring, struct dsp_ws **ret_ws,
-                                       struct cmq_reason *reason);
+CMQ_MUST_USE enum cmq_err dsp_ws_start(struct cmq_proc *proc, const struct dsp_parts *parts,
+                                       struct dsp_ws **ret_ws, struct cmq_reason *reason);
 /* Takes what may change of proc->conf. */
 void dsp_ws_reload(struct dsp_ws *ws);
 /* No new clients or records; waits until all frames are out and all clients are gone, at most until

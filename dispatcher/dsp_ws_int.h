@@ -16,6 +16,7 @@
 #include "dispatcher/dsp_group.h"
 #include "dispatcher/dsp_waiter.h"
 #include "dispatcher/dsp_ws.h"
+#include "dispatcher/dsp_ws_v1.h"
 
 /* What may change while it runs (SIGHUP). */
 struct dsp_settings {
@@ -33,7 +34,8 @@ struct dsp_ws {
     size_t receive_bytes_max;
     uint64_t silence_ns; /* no sign of life for so long: gone */
     lws_retry_bo_t retry;
-    struct lws_protocols protocols[3];
+    struct lws_protocols protocols[5];
+    struct dsp_v1 *v1; /* connections of /v1/ws */
     pthread_t thread;
     bool thread_started;
 
@@ -43,8 +45,11 @@ struct dsp_ws {
 
     /* delivery thread */
     struct dsp_opener opener;
-    struct dsp_group group;
+    struct dsp_share group;
     struct dsp_frame frame;
+    struct dsp_text text; /* of frames of /v1/ws */
+    struct dsp_encoder encoder;
+    bool following; /* the waiter is armed */
     struct dsp_client_list idle;
     struct dsp_client *clients;
     uint32_t client_count;
@@ -61,6 +66,8 @@ struct dsp_ws {
     struct dsp_settings settings;
 };
 
+/* Somebody waits for record seq: dsp_ws asks everyone to look again when it is stored. */
+void dsp_ws_follow(struct dsp_ws *ws, uint64_t seq);
 /* A fault that ends the process. */
 void dsp_ws_fail(struct dsp_ws *ws, enum cmq_err err);
 /* While draining: tells the main thread when the last client is gone. */

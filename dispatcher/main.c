@@ -8,6 +8,8 @@
 #include "common/log/cmq_log.h"
 #include "common/proc/cmq_proc.h"
 #include "common/proc/cmq_stage_ring.h"
+#include "dispatcher/dsp_encode.h"
+#include "dispatcher/dsp_source.h"
 #include "dispatcher/dsp_ws.h"
 
 enum { TICK_MS = 250 };
@@ -16,6 +18,7 @@ struct dispatcher {
     struct cmq_proc *proc;
     struct cmq_keyring *keyring;
     struct cmq_ring *ring;
+    struct dsp_source *source;
     struct dsp_ws *ws;
 };
 
@@ -41,6 +44,20 @@ static enum cmq_err attach_ring(struct dispatcher *self, struct cmq_reason *reas
     return cmq_ring_attach(&setup, CMQ_ROLE_DISPATCHER, &self->ring, reason);
 }
 
+/* The log's directory is made by the encryptor. */
+static enum cmq_err open_source(struct dispatcher *self, struct cmq_reason *reason)
+{
+    struct cmq_conf_path directory;
+    const struct cmq_conf *conf = &self->proc->conf;
+    if (self->source != NULL)
+        return CMQ_OK;
+    const struct dsp_source_setup setup = {.directory = cmq_conf_log_dir(conf, &directory),
+                                           .ops = cmq_file_system(),
+                                           .cache_bytes = conf->dispatcher_cache_bytes,
+                                           .free_encoded = dsp_encode_free};
+    return dsp_source_new(&setup, self->ring, self->keyring, &self->source, reason);
+}
+
 static enum cmq_err start(void *context, struct cmq_proc *proc, struct cmq_reason *reason)
 {
     struct dispatcher *self = context;
@@ -49,7 +66,11 @@ static enum cmq_err start(void *context, struct cmq_proc *proc, struct cmq_reaso
     if (err == CMQ_OK)
         err = attach_ring(self, reason);
     if (err == CMQ_OK)
-        err = dsp_ws_start(proc, self->ring, self->keyring, &self->ws, reason);
+        err = open_source(self, reason);
+    if (err == CMQ_OK) {
+        const struct dsp_parts parts = {.ring = self->ring, .keyring = self->keyring, .source = self->source};
+        err = dsp_ws_start(proc, &parts, &self->ws, reason);
+    }
     return err;
 }
 
@@ -81,6 +102,7 @@ static void stop(void *context)
 {
     struct dispatcher *self = context;
     dsp_ws_stop(self->ws);
+    dsp_source_free(self->source);
     cmq_ring_detach(self->ring);
     cmq_keyring_free(self->keyring);
 }

@@ -30,7 +30,7 @@ struct payload {
 static enum cmq_err open_result = CMQ_OK;
 
 enum cmq_err dsp_record_open(struct dsp_opener *opener, const struct cmq_claim *claim,
-                             struct dsp_record *record)
+                             struct dsp_opened *record)
 {
     (void)opener;
     struct payload head;
@@ -50,17 +50,17 @@ enum cmq_err dsp_record_open(struct dsp_opener *opener, const struct cmq_claim *
     return CMQ_OK;
 }
 
-void dsp_record_clear(struct dsp_record *record, size_t keep_bytes)
+void dsp_record_clear(struct dsp_opened *record, size_t keep_bytes)
 {
     (void)keep_bytes;
     dsp_record_fini(record);
 }
 
-void dsp_record_fini(struct dsp_record *record)
+void dsp_record_fini(struct dsp_opened *record)
 {
     free(record->plain);
     free(record->segments);
-    *record = (struct dsp_record){0};
+    *record = (struct dsp_opened){0};
 }
 
 /* ---- a ring, a group and its clients, and who got what ---- */
@@ -73,7 +73,7 @@ struct receiver {
 
 struct world {
     struct cmq_ring *ring;
-    struct dsp_group group;
+    struct dsp_share group;
     struct dsp_frame frame;
     struct receiver receivers[CLIENTS];
     uint32_t *got[RECORDS_MAX]; /* by seq: how often each message arrived */
@@ -91,14 +91,14 @@ static int setup(void **state)
     memset(&world, 0, sizeof(world));
     open_result = CMQ_OK;
     world.ring = fake_delivery_ring_new();
-    dsp_group_init(&world.group, world.ring, NULL, &limits);
+    dsp_share_init(&world.group, world.ring, NULL, &limits);
     return dsp_frame_init(&world.frame, 16, FRAME_BYTES, FRAME_MESSAGES) == CMQ_OK ? 0 : -1;
 }
 
 static void leave(unsigned i)
 {
     struct receiver *receiver = &world.receivers[i];
-    dsp_group_leave(&world.group, &receiver->share);
+    dsp_share_leave(&world.group, &receiver->share);
     free((void *)(uintptr_t)receiver->frame.data);
     *receiver = (struct receiver){0};
 }
@@ -109,7 +109,7 @@ static int teardown(void **state)
     for (unsigned i = 0; i < CLIENTS; i++)
         if (world.receivers[i].joined)
             leave(i);
-    dsp_group_fini(&world.group);
+    dsp_share_fini(&world.group);
     dsp_frame_fini(&world.frame);
     fake_delivery_ring_free(world.ring);
     for (size_t i = 0; i < CMQ_COUNT_OF(world.got); i++)
@@ -159,7 +159,7 @@ static uint64_t add_record(uint32_t segment_count, uint32_t count, uint32_t gap)
 
 static void join(unsigned i)
 {
-    dsp_group_join(&world.group, &world.receivers[i].share);
+    dsp_share_join(&world.group, &world.receivers[i].share);
     world.receivers[i].joined = true;
 }
 
@@ -168,7 +168,7 @@ static uint32_t send_frame(unsigned i)
 {
     struct receiver *receiver = &world.receivers[i];
     enum cmq_err err = CMQ_OK;
-    enum dsp_fill fill = dsp_group_fill(&world.group, &receiver->share, &world.frame, &err);
+    enum dsp_fill fill = dsp_share_fill(&world.group, &receiver->share, &world.frame, &err);
     assert_int_not_equal(fill, DSP_FILL_FAILED);
     if (fill == DSP_FILL_NOTHING)
         return 0;
@@ -204,7 +204,7 @@ static void take_frame(unsigned i)
     assert_int_equal(next[-1], ']');
     free((void *)(uintptr_t)receiver->frame.data);
     receiver->frame = (struct cmq_span){0};
-    dsp_group_delivered(&world.group, &receiver->share);
+    dsp_share_delivered(&world.group, &receiver->share);
 }
 
 static uint32_t receive_all(unsigned i)
@@ -388,7 +388,7 @@ static void failure_to_open_is_reported_and_gives_the_record_back(void **state)
     join(0);
     open_result = CMQ_ERR_NOMEM;
     enum cmq_err err = CMQ_OK;
-    assert_int_equal(dsp_group_fill(&world.group, &world.receivers[0].share, &world.frame, &err),
+    assert_int_equal(dsp_share_fill(&world.group, &world.receivers[0].share, &world.frame, &err),
                      DSP_FILL_FAILED);
     assert_int_equal(err, CMQ_ERR_NOMEM);
     assert_int_equal(fake_delivery_ring_state(world.ring, seq), FAKE_FREE);
@@ -526,9 +526,9 @@ static void records_in_hand_are_bounded_and_delivery_makes_room(void **state)
         send_frame(i);
     }
     assert_int_equal(fake_delivery_ring_claimed_max(world.ring), limits.open_records_max);
-    assert_int_equal(dsp_group_want(&world.group), DSP_WANT_DELIVERY);
+    assert_int_equal(dsp_share_want(&world.group), DSP_WANT_DELIVERY);
     take_frame(0);
-    assert_int_equal(dsp_group_want(&world.group), DSP_WANT_CLIENT);
+    assert_int_equal(dsp_share_want(&world.group), DSP_WANT_CLIENT);
 }
 
 static void bytes_in_hand_are_bounded_but_one_record_always_opens(void **state)
@@ -541,7 +541,7 @@ static void bytes_in_hand_are_bounded_but_one_record_always_opens(void **state)
     join(1);
     assert_int_equal(send_frame(0), 20);
     assert_int_equal(send_frame(1), 0);
-    assert_int_equal(dsp_group_want(&world.group), DSP_WANT_DELIVERY);
+    assert_int_equal(dsp_share_want(&world.group), DSP_WANT_DELIVERY);
     take_frame(0);
     assert_int_equal(send_frame(1), 1);
 }
@@ -551,12 +551,12 @@ static void group_waits_for_the_ring_only_when_it_said_that_it_has_nothing(void 
     (void)state;
     join(0);
     assert_int_equal(send_frame(0), 0);
-    assert_int_equal(dsp_group_want(&world.group), DSP_WANT_RING);
+    assert_int_equal(dsp_share_want(&world.group), DSP_WANT_RING);
     add_record(1, 1, 0);
-    dsp_group_ring_rang(&world.group);
-    assert_int_equal(dsp_group_want(&world.group), DSP_WANT_CLIENT);
+    dsp_share_ring_rang(&world.group);
+    assert_int_equal(dsp_share_want(&world.group), DSP_WANT_CLIENT);
     assert_int_equal(send_frame(0), 1);
-    assert_int_equal(dsp_group_want(&world.group), DSP_WANT_RING);
+    assert_int_equal(dsp_share_want(&world.group), DSP_WANT_RING);
 }
 
 static void drain_finishes_flights_and_releases_the_rest(void **state)
@@ -568,7 +568,7 @@ static void drain_finishes_flights_and_releases_the_rest(void **state)
     join(1);
     send_frame(0);
     send_frame(1);
-    dsp_group_drain(&world.group);
+    dsp_share_drain(&world.group);
     assert_int_equal(fake_delivery_ring_state(world.ring, half), FAKE_CLAIMED);
     take_frame(0);
     assert_int_equal(fake_delivery_ring_progress(world.ring, half), 4);
@@ -576,7 +576,7 @@ static void drain_finishes_flights_and_releases_the_rest(void **state)
     assert_int_equal(fake_delivery_ring_state(world.ring, half), FAKE_FREE);
     assert_int_equal(fake_delivery_ring_state(world.ring, untouched), FAKE_FREE);
     assert_int_equal(send_frame(0), 0);
-    assert_int_equal(dsp_group_want(&world.group), DSP_WANT_DELIVERY);
+    assert_int_equal(dsp_share_want(&world.group), DSP_WANT_DELIVERY);
 }
 
 /* ---- simulation ---- */
@@ -624,8 +624,8 @@ static void step(unsigned deaths)
         for (unsigned j = 0; j < CLIENTS; j++)
             if (world.receivers[j].joined)
                 leave(j);
-        dsp_group_fini(&world.group);
-        dsp_group_init(&world.group, world.ring, NULL, &limits);
+        dsp_share_fini(&world.group);
+        dsp_share_init(&world.group, world.ring, NULL, &limits);
     }
 }
 

@@ -18,7 +18,7 @@ static struct cmq_keyring *sealing, *opening;
 static struct cmq_sealer *sealer;
 static struct cmq_ring *ring;
 static struct dsp_opener opener;
-static struct dsp_record record;
+static struct dsp_opened record;
 static uint8_t batch[BATCH_BYTES];
 static size_t batch_bytes;
 
