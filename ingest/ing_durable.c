@@ -14,8 +14,8 @@
 /* A cursor is followed until it moved so often without a wait for it, so that traffic with short pauses wakes the thread
  * by the log alone. */
 enum { QUIET_LOOKS = 16 };
-/* Cap of one sleep; cmq_ring_wait has its own, which is lower. */
-enum { SLEEP_MS = 1000 };
+/* Cap of one sleep: a deadline that is earlier than those before, after a reload, is seen so much late at most. */
+enum { SLEEP_MS = 100 };
 
 /* One cursor of the log. Under the mutex. */
 struct cursor {
@@ -234,7 +234,9 @@ void ing_durable_add(struct ing_durable *durable, struct ing_wait *wait)
             pthread_cond_signal(&durable->added);
     }
     pthread_mutex_unlock(&durable->mutex);
-    if (wake)
+    /* The log may have failed since the worker looked; the bell of that has rung already. */
+    enum ing_wait_end ignored;
+    if (wake || (!stopped && log_takes_nothing(durable->ring, &ignored)))
         cmq_ring_wake(durable->ring, CMQ_WAIT_DURABLE);
     if (stopped) {
         wait->end = ING_WAIT_STOPPED;
