@@ -6,7 +6,9 @@ loss of everything in /dev/shm, as after a boot), and started again each time. M
 first process, ring included, to the last byte of the first 2xx, which must be a durable one. Checked: its id comes after every id
 before the stop, and the last message before the stop is still in the log, with its bytes.
 
-    tests/bench/restart.py --build build/release [--mib 1024] [--record 65536] [--cold] [--json FILE]
+    tests/bench/restart.py --build build/release [--mib 1024] [--record 65536] [--small N] [--cold] [--json FILE]
+
+--small N: N messages in records of their own come last, so that the newest segment, which is read at a start, has many.
 
 Exit status: 0 measured and checked, 1 a check failed.
 """
@@ -67,6 +69,15 @@ def fill(broker, mib, record_bytes):
         message_id = post(connection, bytes(body)) or message_id
     connection.close()
     return message_id, bytes(body)
+
+
+def add_small(broker, count):
+    """Single messages over many connections."""
+    bench = os.path.join(broker.build, "tests", "bench", "cmq-bench")
+    result = subprocess.run([bench, "fanout", "--config", broker.config, "--subscribers", "1", "--size", "1", "--connections",
+                             "64", "--messages", str(count)], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise CheckFailed(result.stdout + result.stderr)
 
 
 def log_directory(broker):
@@ -164,6 +175,7 @@ def main():
     parser.add_argument("--build", default=find_build("build/release"))
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--record", type=int, default=65536, help="bytes of a record")
+    parser.add_argument("--small", type=int, default=0, help="messages in records of their own, at the end")
     parser.add_argument("--cold", action="store_true", help="without the log in the page cache")
     parser.add_argument("--json", help="write the results there")
     args = parser.parse_args()
@@ -171,6 +183,8 @@ def main():
     results = []
     with Broker(args.build, settings=settings) as broker:
         last = fill(broker, args.mib, args.record)
+        if args.small:
+            add_small(broker, args.small)
         size = log_bytes(broker) / 2**20
         print(f"machine   : {os.cpu_count()} cores, Linux {platform.release()}, commit {commit()}")
         print(f"log       : {size:.0f} MiB on disk, {'not ' if args.cold else ''}in the page cache, sync = always")
@@ -180,7 +194,7 @@ def main():
             print(f"{way:10}: first durable 2xx {seconds * 1000:.0f} ms after the start of the first process", flush=True)
     if args.json:
         with open(args.json, "w", encoding="ascii") as out:
-            json.dump({"commit": commit(), "cold": args.cold, "runs": results}, out, indent=1)
+            json.dump({"commit": commit(), "cold": args.cold, "small": args.small, "runs": results}, out, indent=1)
             out.write("\n")
 
 
