@@ -505,6 +505,13 @@ uint64_t dsp_source_stored(struct dsp_source *source)
     return cmq_ring_stored_seq(source->ring);
 }
 
+uint64_t dsp_source_published(struct dsp_source *source)
+{
+    struct cmq_ring_state state;
+    cmq_ring_state(source->ring, &state);
+    return state.published;
+}
+
 uint64_t dsp_source_floor(struct dsp_source *source)
 {
     return cmq_journal_floor(source->reader, cmq_ring_stored_seq(source->ring));

@@ -65,6 +65,8 @@ void dsp_source_put(struct dsp_source *source, struct dsp_record *record);
 void dsp_source_grew(struct dsp_source *source, struct dsp_record *record, size_t bytes);
 
 uint64_t dsp_source_stored(struct dsp_source *source); /* end of what may be delivered now */
+/* End of what has an id: a publisher may have been told that it was accepted before it is stored. */
+uint64_t dsp_source_published(struct dsp_source *source);
 uint64_t dsp_source_floor(struct dsp_source *source);
 /* What all records cost now, those that are held included. */
 size_t dsp_source_bytes(const struct dsp_source *source);

@@ -25,7 +25,8 @@ enum cmq_err dsp_cursor_parse(struct dsp_source *source, struct cmq_span since, 
                               struct cmq_reason *reason)
 {
     struct cmq_id id = {0};
-    uint64_t stored = dsp_source_stored(source);
+    uint64_t stored = dsp_source_stored(source),
+             published = cmq_max_u64(stored, dsp_source_published(source));
     if (says(since, "latest"))
         id.seq = stored;
     else if (says(since, "earliest"))
@@ -33,11 +34,11 @@ enum cmq_err dsp_cursor_parse(struct dsp_source *source, struct cmq_span since, 
     else if (cmq_id_parse(since, &id) != CMQ_OK)
         return cmq_reason_set(reason, CMQ_ERR_INVALID,
                               "since is neither \"earliest\" nor \"latest\" nor an id like \"12-0\"");
-    else if (id.seq >= stored)
+    else if (id.seq >= published)
         return cmq_reason_set(
             reason, CMQ_ERR_INVALID,
             "no message has that id yet: the next one will be %llu-0; is it of another broker?",
-            (unsigned long long)stored);
+            (unsigned long long)published);
     else
         id = id.seq == 0 ? (struct cmq_id){.seq = 1} : behind(id); /* records count from 1 */
     *ret_cursor = (struct dsp_cursor){.next = id};

@@ -215,6 +215,13 @@ uint64_t cmq_ring_stored_seq(struct cmq_ring *ring)
     return stored_of(the_log);
 }
 
+void cmq_ring_state(struct cmq_ring *ring, struct cmq_ring_state *ret_state)
+{
+    (void)ring;
+    *ret_state = (struct cmq_ring_state){
+        .first_seq = 1, .committed = the_log->count + 1, .published = the_log->count + 1};
+}
+
 /* ---- the reader ---- */
 
 struct cmq_journal_reader {

@@ -272,6 +272,20 @@ static void wrong_places_to_begin_are_refused(void **state)
 
 /* ---- gaps ---- */
 
+static void id_that_was_given_may_come_before_it_is_stored(void **state)
+{
+    (void)state;
+    (void)fake_log_texts(event_log, "t", 1, 'a');
+    (void)fake_log_texts(event_log, "t", 1, 'b');
+    (void)fake_log_texts(event_log, "t", 1, 'c');
+    fake_log_set_stored(event_log, 2);
+    assert_int_equal(subscribe("t", "4-0"), CMQ_ERR_INVALID);
+    assert_int_equal(subscribe("t", "2-0"), CMQ_OK);
+    assert_tail();
+    fake_log_set_stored(event_log, UINT64_MAX);
+    assert_frame(MSGS("t", ITEM("3-0", "c0")));
+}
+
 static void what_retention_has_taken_is_told(void **state)
 {
     (void)state;
@@ -355,6 +369,7 @@ static void backlog_costs_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(id_that_was_given_may_come_before_it_is_stored),
         TEST(frame_takes_all_of_a_topic_over_several_records),
         TEST(frame_has_one_topic_and_order_is_kept),
         TEST(units_of_a_record_are_matched_one_by_one),
