@@ -98,7 +98,7 @@ class OriginalClients(unittest.TestCase):
         self.assertEqual(failed[:3], [])
         self.assertEqual(len(publisher.results), MESSAGES)
         self.assertEqual([reply["count"] for reply in replies], [BATCH] * (MESSAGES // BATCH))
-        self.assertEqual({reply["ack"] for reply in replies}, {"accepted"})
+        self.assertEqual({reply["ack"] for reply in replies}, {"durable"})
         self.assertEqual(len({reply["id"] for reply in replies}), MESSAGES // BATCH)
 
     def check_file(self, path):
