@@ -172,21 +172,35 @@ static enum cmq_err cut(const struct enc_log *log, const struct cmq_journal_tail
     return CMQ_OK;
 }
 
+/* What a failed sync may have left in memory only. */
+static enum cmq_err rewrite_unsynced(const struct enc_log *log, uint64_t first_seq)
+{
+    struct cmq_journal_tail tail = {0};
+    const uint64_t from = log->setup.rewrite_from;
+    if (from == 0)
+        return CMQ_OK;
+    enum cmq_err err = cmq_journal_find_tail(log->setup.ops, log->fd, first_seq, &tail);
+    if (err == CMQ_OK && from < tail.next_seq)
+        err = rewrite(log, cmq_journal_marks_find(&tail.marks, from), tail.offset);
+    CMQ_CRASH_POINT("recover.rewritten");
+    cmq_journal_tail_fini(&tail);
+    return err;
+}
+
 static enum cmq_err read_back(struct enc_log *log, const char *path, struct cmq_reason *reason)
 {
-    const struct cmq_file_ops *ops = log->setup.ops;
     struct enc_log_segment *newest = enc_log_newest(log);
     struct cmq_journal_tail tail = {0};
-    enum cmq_err err = cmq_journal_find_tail(ops, log->fd, newest->first_seq, &tail);
-    if (err == CMQ_OK && log->setup.rewrite_from != 0 && log->setup.rewrite_from < tail.next_seq) {
-        err = rewrite(log, cmq_journal_marks_find(&tail.marks, log->setup.rewrite_from), tail.offset);
-        CMQ_CRASH_POINT("recover.rewritten");
+    bool torn = true;
+    enum cmq_err err = rewrite_unsynced(log, newest->first_seq);
+    /* Again after a cut: a torn record may lie over one that was torn before it. */
+    while (err == CMQ_OK && torn) {
         cmq_journal_tail_fini(&tail);
-        if (err == CMQ_OK) /* now that it cannot change any more */
-            err = cmq_journal_find_tail(ops, log->fd, newest->first_seq, &tail);
+        err = cmq_journal_find_tail(log->setup.ops, log->fd, newest->first_seq, &tail);
+        torn = err == CMQ_OK && tail.cut_count > 0;
+        if (torn)
+            err = cut(log, &tail);
     }
-    if (err == CMQ_OK)
-        err = cut(log, &tail);
     if (err != CMQ_OK) {
         err = cmq_reason_set(reason, err, "%s cannot be read back: %s", path, cmq_err_text(err));
     } else {

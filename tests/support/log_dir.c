@@ -46,7 +46,7 @@ void log_dir_close(struct log_dir *dir)
 
 size_t log_dir_payload(uint64_t seq, uint32_t salt, uint8_t *ret_payload)
 {
-    uint64_t state = seq * 0x9e3779b97f4a7c15ull + salt;
+    uint64_t state = seq * 0x9e3779b97f4a7c15ull ^ salt * 0xd6e8feb86659fd93ull;
     size_t bytes = (size_t)((state >> 20) % 1500);
     if (seq % 16 == 0)
         return 0;
@@ -59,7 +59,13 @@ size_t log_dir_payload(uint64_t seq, uint32_t salt, uint8_t *ret_payload)
     return bytes;
 }
 
-uint64_t log_dir_append(struct enc_log *log, uint64_t count, uint64_t group, enum cmq_err *ret_err)
+static uint32_t salt_of(const struct log_dir *dir, uint64_t seq)
+{
+    return dir->salts == NULL ? 0 : dir->salts[seq];
+}
+
+uint64_t log_dir_append(const struct log_dir *dir, struct enc_log *log, uint64_t count, uint64_t group,
+                        enum cmq_err *ret_err)
 {
     enum { GROUP_MAX = 64 };
     static uint8_t payloads[GROUP_MAX][LOG_DIR_PAYLOAD_MAX];
@@ -71,7 +77,7 @@ uint64_t log_dir_append(struct enc_log *log, uint64_t count, uint64_t group, enu
         size_t now = (size_t)cmq_min_u64(group, count - done), written = 0;
         for (size_t i = 0; i < now; i++) {
             const uint64_t seq = enc_log_next_seq(log) + i;
-            const size_t bytes = log_dir_payload(seq, 0, payloads[i]);
+            const size_t bytes = log_dir_payload(seq, salt_of(dir, seq), payloads[i]);
             records[i] = (struct enc_log_record){.seq = seq,
                                                  .payload = cmq_span_make(payloads[i], bytes),
                                                  .messages = (uint32_t)seq,
@@ -97,11 +103,11 @@ struct enc_log *log_dir_writer(const struct log_dir *dir)
     return log;
 }
 
-static void check_entry(const struct cmq_journal_chunk *chunk, const struct cmq_journal_entry *entry,
-                        uint64_t seq)
+static void check_entry(const struct log_dir *dir, const struct cmq_journal_chunk *chunk,
+                        const struct cmq_journal_entry *entry, uint64_t seq)
 {
     static uint8_t expected[LOG_DIR_PAYLOAD_MAX];
-    const size_t bytes = log_dir_payload(seq, 0, expected);
+    const size_t bytes = log_dir_payload(seq, salt_of(dir, seq), expected);
     assert_int_equal(entry->seq, seq);
     assert_int_equal(entry->payload_bytes, bytes);
     assert_int_equal(entry->messages, (uint32_t)seq);
@@ -125,7 +131,7 @@ struct log_dir_seen log_dir_read(const struct log_dir *dir, uint64_t from, uint6
             assert_true(chunk.count > 0);
             assert_true(chunk.next_seq <= end);
             for (uint32_t i = 0; i < chunk.count; i++)
-                check_entry(&chunk, &chunk.entries[i], seq + i);
+                check_entry(dir, &chunk, &chunk.entries[i], seq + i);
             assert_int_equal(chunk.next_seq, seq + chunk.count);
             seen.records += chunk.count;
             seq = chunk.next_seq;

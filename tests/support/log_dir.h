@@ -14,6 +14,7 @@
 struct log_dir {
     char path[64];
     struct enc_log_setup setup;
+    const uint8_t *salts; /* by seq: which of a record's possible contents is meant; NULL: 0 */
 };
 
 enum { LOG_DIR_SEGMENT = 16384, LOG_DIR_PAYLOAD_MAX = 65536, LOG_DIR_NOW_MS = 1000000 };
@@ -27,7 +28,8 @@ void log_dir_faulty(struct log_dir *dir, const struct cmq_file_ops *ops);
 /* The payload of record seq: length and bytes follow from seq and salt. Every 16th is VOID and empty. */
 size_t log_dir_payload(uint64_t seq, uint32_t salt, uint8_t *ret_payload);
 /* Appends `count` records in groups of at most `group`; returns how many went in, ret_err why not more. */
-uint64_t log_dir_append(struct enc_log *log, uint64_t count, uint64_t group, enum cmq_err *ret_err);
+uint64_t log_dir_append(const struct log_dir *dir, struct enc_log *log, uint64_t count, uint64_t group,
+                        enum cmq_err *ret_err);
 /* Opens with the system's own calls or those of the setup; must succeed. */
 struct enc_log *log_dir_writer(const struct log_dir *dir);
 

@@ -29,7 +29,7 @@ static int tear_down(void **state)
 static void append_all(struct enc_log *log, uint64_t count)
 {
     enum cmq_err err;
-    assert_int_equal(log_dir_append(log, count, 7, &err), count);
+    assert_int_equal(log_dir_append(&dir, log, count, 7, &err), count);
     assert_int_equal(err, CMQ_OK);
 }
 

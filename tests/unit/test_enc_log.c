@@ -30,7 +30,7 @@ static int tear_down(void **state)
 static void append_all(struct enc_log *log, uint64_t count, uint64_t group)
 {
     enum cmq_err err;
-    assert_int_equal(log_dir_append(log, count, group, &err), count);
+    assert_int_equal(log_dir_append(&dir, log, count, group, &err), count);
     assert_int_equal(err, CMQ_OK);
 }
 
@@ -154,17 +154,17 @@ static void reject_new_refuses_before_it_writes_and_goes_on_when_age_made_room(v
     dir.setup.retention_bytes = 4 * LOG_DIR_SEGMENT;
     dir.setup.retention_ms = 1000;
     struct enc_log *log = log_dir_writer(&dir);
-    const uint64_t done = log_dir_append(log, 500, 10, &err);
+    const uint64_t done = log_dir_append(&dir, log, 500, 10, &err);
     assert_int_equal(err, CMQ_ERR_FULL);
     assert_in_range(done, 40, 200);
-    assert_int_equal(log_dir_append(log, 1, 1, &err), 0);
+    assert_int_equal(log_dir_append(&dir, log, 1, 1, &err), 0);
     assert_int_equal(enc_log_next_seq(log), 1 + done);
     assert_int_equal(enc_log_retain(log, LOG_DIR_NOW_MS, NULL), CMQ_OK);
     assert_int_equal(enc_log_floor(log), 1);
     assert_int_equal(log_dir_read(&dir, 1, 1 + done, 4096, NULL).records, done);
     assert_int_equal(enc_log_retain(log, LOG_DIR_NOW_MS + 100000, NULL), CMQ_OK);
     assert_true(enc_log_floor(log) > 1);
-    assert_true(log_dir_append(log, 20, 10, &err) > 0);
+    assert_true(log_dir_append(&dir, log, 20, 10, &err) > 0);
     enc_log_close(log);
 }
 
@@ -216,6 +216,39 @@ static void flip_in(const char *name, off_t offset, uint8_t bits)
     byte ^= bits;
     assert_int_equal(pwrite(fd, &byte, 1, offset), 1);
     close(fd);
+}
+
+/* So that it does not come back when something shorter takes its place. */
+static void the_head_of_what_is_cut_is_zeroed(void **state)
+{
+    (void)state;
+    char path[128];
+    struct cmq_journal_pos pos;
+    struct cmq_journal_record heads[2], zero = {0};
+    uint64_t told;
+    struct cmq_journal_reader *reader = NULL;
+    in_directory(path, sizeof path, "0000000000000001.log");
+    for (int short_file = 0; short_file < 2; short_file++) {
+        struct enc_log *log = log_dir_writer(&dir);
+        append_all(log, 5 - enc_log_next_seq(log), 3);
+        enc_log_close(log);
+        assert_int_equal(cmq_journal_reader_open(dir.path, cmq_file_system(), &reader, NULL), CMQ_OK);
+        assert_int_equal(cmq_journal_locate(reader, 4, 5, &pos, &told), CMQ_OK);
+        cmq_journal_reader_close(reader);
+        int fd = open(path, O_RDWR);
+        assert_int_equal(pread(fd, &heads[0], sizeof heads[0], (off_t)pos.offset), sizeof heads[0]);
+        if (short_file) /* its size was lost */
+            assert_int_equal(ftruncate(fd, (off_t)(pos.offset + sizeof heads[0])), 0);
+        else
+            flip_in("0000000000000001.log", (off_t)(pos.offset + sizeof heads[0]), 1);
+        log = log_dir_writer(&dir);
+        assert_int_equal(enc_log_next_seq(log), 4);
+        enc_log_close(log);
+        assert_int_equal(pread(fd, &heads[1], sizeof heads[1], (off_t)pos.offset), sizeof heads[1]);
+        assert_int_equal(heads[0].seq, 4);
+        assert_memory_equal(&heads[1], &zero, sizeof zero);
+        close(fd);
+    }
 }
 
 static void a_future_version_is_refused_and_not_touched(void **state)
@@ -322,6 +355,7 @@ int main(void)
         LOG_TEST(reject_new_refuses_before_it_writes_and_goes_on_when_age_made_room),
         LOG_TEST(age_takes_whole_segments_but_never_the_newest),
         LOG_TEST(a_spare_of_another_size_is_removed),
+        LOG_TEST(the_head_of_what_is_cut_is_zeroed),
         LOG_TEST(a_future_version_is_refused_and_not_touched),
         LOG_TEST(a_segment_that_somebody_removed_is_missed_unless_accepted),
         LOG_TEST(the_newest_segment_too_is_missed),

@@ -17,10 +17,12 @@ enum { SEQS = 2048, RETAIN_SEGMENTS = 6, RECORDS = 500, COMPOUND = 50, IMAGES = 
 
 /* What a writer was told before it ended. */
 struct run {
-    uint64_t acked;     /* the last sync covered what is below */
-    uint8_t kept[SEQS]; /* 1: this record was written, and then synced */
-    uint64_t tried;     /* records below it were given to the log */
-    uint64_t target;    /* the run ends here */
+    uint64_t acked;      /* the last sync covered what is below */
+    uint8_t kept[SEQS];  /* 1: this record was written, and then synced */
+    uint8_t salts[SEQS]; /* what was written last under this number: numbers that got lost are used again */
+    uint8_t writers;
+    uint64_t tried;  /* records below it were given to the log */
+    uint64_t target; /* the run ends here */
     uint64_t group, sync_every;
 };
 
@@ -40,11 +42,14 @@ static void run_log(struct file_faults *faults, struct run *run)
     enum cmq_err err = enc_log_open(&dir.setup, &log, NULL);
     if (err != CMQ_OK)
         return;
+    dir.salts = run->salts;
+    run->writers++;
     const uint64_t first = enc_log_next_seq(log);
     for (uint64_t groups = 1; err == CMQ_OK && enc_log_next_seq(log) < run->target; groups++) {
         const uint64_t count = cmq_min_u64(run->group, run->target - enc_log_next_seq(log));
         run->tried = cmq_max_u64(run->tried, enc_log_next_seq(log) + count);
-        (void)log_dir_append(log, count, count, &err);
+        memset(run->salts + enc_log_next_seq(log), run->writers, count);
+        (void)log_dir_append(&dir, log, count, count, &err);
         if (err == CMQ_OK && groups % run->sync_every == 0) {
             err = enc_log_sync(log, NULL);
             if (err == CMQ_OK) {
@@ -62,6 +67,7 @@ static void run_log(struct file_faults *faults, struct run *run)
 static void verify(struct file_faults *faults, struct run *run, bool power)
 {
     struct log_dir dir = dir_of(faults);
+    dir.salts = run->salts;
     struct enc_log *log = log_dir_writer(&dir);
     const uint64_t floor = enc_log_floor(log), next = enc_log_next_seq(log);
     assert_true(next >= run->acked);
@@ -228,14 +234,14 @@ static uint64_t end_after_failed_sync(bool rewrite)
     struct log_dir dir = dir_of(faults);
     struct enc_log *log = log_dir_writer(&dir);
     enum cmq_err err;
-    assert_int_equal(log_dir_append(log, 10, 10, &err), 10);
+    assert_int_equal(log_dir_append(&dir, log, 10, 10, &err), 10);
     assert_int_equal(enc_log_sync(log, NULL), CMQ_OK);
-    assert_int_equal(log_dir_append(log, 5, 5, &err), 5);
+    assert_int_equal(log_dir_append(&dir, log, 5, 5, &err), 5);
     file_faults_fail(faults, FILE_FDATASYNC, 0, 1, EIO);
     assert_int_equal(enc_log_sync(log, NULL), CMQ_ERR_SYSTEM);
     /* For good: the kernel would say that all is well now. */
     assert_int_equal(enc_log_sync(log, NULL), CMQ_ERR_SYSTEM);
-    assert_int_equal(log_dir_append(log, 1, 1, &err), 0);
+    assert_int_equal(log_dir_append(&dir, log, 1, 1, &err), 0);
     assert_int_equal(err, CMQ_ERR_SYSTEM);
     assert_int_equal(enc_log_retain(log, LOG_DIR_NOW_MS, NULL), CMQ_ERR_SYSTEM);
     enc_log_close(log);

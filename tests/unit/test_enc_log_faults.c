@@ -33,7 +33,7 @@ static int tear_down(void **state)
 static void append_all(struct enc_log *log, uint64_t count)
 {
     enum cmq_err err;
-    assert_int_equal(log_dir_append(log, count, GROUP, &err), count);
+    assert_int_equal(log_dir_append(&dir, log, count, GROUP, &err), count);
     assert_int_equal(err, CMQ_OK);
 }
 
@@ -60,7 +60,7 @@ static unsigned write_all_whatever_fails(uint64_t end, uint64_t durable_before)
         if (err == CMQ_OK) {
             assert_in_range(enc_log_next_seq(log), durable, end);
             const uint64_t left = end - enc_log_next_seq(log);
-            (void)log_dir_append(log, cmq_min_u64(left, GROUP), GROUP, &err);
+            (void)log_dir_append(&dir, log, cmq_min_u64(left, GROUP), GROUP, &err);
         }
         if (err == CMQ_OK)
             err = enc_log_sync(log, NULL);
@@ -132,12 +132,12 @@ static void a_full_disk_is_told_and_service_goes_on_when_there_is_space(void **s
     enum cmq_err err;
     struct enc_log *log = log_dir_writer(&dir);
     file_faults_space(faults, 3 * LOG_DIR_SEGMENT + 1000);
-    const uint64_t first = log_dir_append(log, 400, GROUP, &err);
+    const uint64_t first = log_dir_append(&dir, log, 400, GROUP, &err);
     assert_int_equal(err, CMQ_ERR_FULL);
     assert_in_range(first, 20, 100);
     const uint32_t digest = file_faults_digest(faults);
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(log_dir_append(log, 1, 1, &err), 0);
+        assert_int_equal(log_dir_append(&dir, log, 1, 1, &err), 0);
         assert_int_equal(err, CMQ_ERR_FULL);
         assert_int_equal(file_faults_digest(faults), digest); /* it leaves nothing behind */
     }
@@ -157,7 +157,7 @@ static void a_write_that_finds_the_disk_full_leaves_whole_records_only(void **st
     append_all(log, 3);
     file_faults_write_max(faults, 1000); /* some short writes, then none */
     file_faults_fail(faults, FILE_PWRITEV, 2, 1, ENOSPC);
-    const uint64_t next = 4 + log_dir_append(log, 6, 6, &err);
+    const uint64_t next = 4 + log_dir_append(&dir, log, 6, 6, &err);
     assert_int_equal(err, CMQ_ERR_FULL);
     assert_int_equal(enc_log_next_seq(log), next);
     assert_in_range(next, 4, 9);
@@ -225,9 +225,9 @@ static void a_failed_write_poisons_until_it_is_opened_again(void **state)
     append_all(log, 10);
     assert_int_equal(enc_log_sync(log, NULL), CMQ_OK);
     file_faults_fail(faults, FILE_PWRITEV, 0, 1, EIO);
-    assert_int_equal(log_dir_append(log, 3, 3, &err), 0);
+    assert_int_equal(log_dir_append(&dir, log, 3, 3, &err), 0);
     assert_int_equal(err, CMQ_ERR_SYSTEM);
-    assert_int_equal(log_dir_append(log, 3, 3, &err), 0);
+    assert_int_equal(log_dir_append(&dir, log, 3, 3, &err), 0);
     assert_int_equal(err, CMQ_ERR_SYSTEM);
     assert_int_equal(enc_log_sync(log, &reason), CMQ_ERR_SYSTEM);
     assert_non_null(strstr(reason.text, "opened again"));
@@ -258,7 +258,7 @@ static void a_read_only_file_system_is_told(void **state)
     append_all(log, 3);
     file_faults_fail(faults, FILE_PWRITEV, 0, UINT64_MAX, EROFS);
     file_faults_fail(faults, FILE_OPEN, 1, UINT64_MAX, EROFS);
-    assert_int_equal(log_dir_append(log, 3, 3, &err), 0);
+    assert_int_equal(log_dir_append(&dir, log, 3, 3, &err), 0);
     assert_int_equal(err, CMQ_ERR_SYSTEM);
     enc_log_close(log);
     log = NULL;
