@@ -162,9 +162,22 @@ class History:
                         history.add(json.loads(line))
                     except (ValueError, KeyError, TypeError) as error:
                         raise HistoryError(f"{path}:{number}: {error!r}") from None
-        for (first, invoke), (count, key) in history._begun.items():
-            history._publish((first, count, invoke, None, "info", None, None), key)
-        return history
+        return history._finished()
+
+    @classmethod
+    def of(cls, entries):
+        """From parsed lines."""
+        history = cls()
+        for entry in entries:
+            history.add(entry)
+        return history._finished()
+
+    def _finished(self):
+        """A publish that has begun and not ended is unknown."""
+        for (first, invoke), (count, key) in self._begun.items():
+            self._publish((first, count, invoke, None, "info", None, None), key)
+        self._begun = {}
+        return self
 
     def add(self, entry):
         """One parsed line."""
