@@ -19,7 +19,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from broker import wait_until  # noqa: E402
 from cases import WAIT_S, Case  # noqa: E402
 
-SMALL = {"log.segment_bytes": 1048576, "log.retention_bytes": 3145728, "ring.slots": 64}
+SMALL = {"ingest.request_bytes_max": 524288, "ingest.message_bytes_max": 131072, "log.segment_bytes": 1048576,
+         "log.retention_bytes": 3145728, "ring.slots": 64}
 TEXT = "x" * 60000
 
 
