@@ -19,7 +19,8 @@ static enum cmq_err make_filter(struct enc_store *store, struct cmq_reason *reas
     const struct cmq_conf *conf = &store->conf;
     const struct cmq_keyring_paths paths = {.kek_file = conf->encryptor_kek_file,
                                             .keyring_file = conf->encryptor_keyring_file};
-    const struct enc_idem_setup setup = {.directory = conf->encryptor_idempotency_dir,
+    struct cmq_conf_path directory;
+    const struct enc_idem_setup setup = {.directory = cmq_conf_idempotency_dir(conf, &directory),
                                          .window_ms = conf->encryptor_idempotency_window_ms,
                                          .entries_max = conf->encryptor_idempotency_entries_max};
     return enc_filter_new(&paths, &setup, &store->filter, reason);

@@ -51,11 +51,14 @@ uint64_t cmq_conf_record_bytes_max(const struct cmq_conf *conf);
 /* The same for a sealed record: in the encryptors' arenas and in the log. */
 uint64_t cmq_conf_sealed_bytes_max(const struct cmq_conf *conf);
 
-/* The log's directory: log.dir, or the one in /dev/shm that goes with the instance. */
+/* Directories of the log and of the tables that name its records: log.dir and so on, or with store = memory those in
+ * /dev/shm that go with the instance: a log that begins anew must not meet tables of the one before. */
 struct cmq_conf_path {
     char text[256];
 };
 const char *cmq_conf_log_dir(const struct cmq_conf *conf, struct cmq_conf_path *ret_path);
+const char *cmq_conf_idempotency_dir(const struct cmq_conf *conf, struct cmq_conf_path *ret_path);
+const char *cmq_conf_groups_dir(const struct cmq_conf *conf, struct cmq_conf_path *ret_path);
 /* What the log may hold on its store. */
 uint64_t cmq_conf_log_bytes_max(const struct cmq_conf *conf);
 /* How it is flushed: never in memory. */

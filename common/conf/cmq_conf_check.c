@@ -24,13 +24,30 @@ uint64_t cmq_conf_sealed_bytes_max(const struct cmq_conf *conf)
     return cmq_conf_record_bytes_max(conf) + SEALED_MORE;
 }
 
-const char *cmq_conf_log_dir(const struct cmq_conf *conf, struct cmq_conf_path *ret_path)
+static const char *data_dir(const struct cmq_conf *conf, const char *directory, const char *kind,
+                            struct cmq_conf_path *ret_path)
 {
     if (conf->log_store == CMQ_CONF_STORE_MEMORY)
-        (void)snprintf(ret_path->text, sizeof ret_path->text, "/dev/shm/cmq.%s.log", conf->common_instance);
+        (void)snprintf(ret_path->text, sizeof ret_path->text, "/dev/shm/cmq.%s.%s", conf->common_instance,
+                       kind);
     else
-        (void)snprintf(ret_path->text, sizeof ret_path->text, "%s", conf->log_dir);
+        (void)snprintf(ret_path->text, sizeof ret_path->text, "%s", directory);
     return ret_path->text;
+}
+
+const char *cmq_conf_log_dir(const struct cmq_conf *conf, struct cmq_conf_path *ret_path)
+{
+    return data_dir(conf, conf->log_dir, "log", ret_path);
+}
+
+const char *cmq_conf_idempotency_dir(const struct cmq_conf *conf, struct cmq_conf_path *ret_path)
+{
+    return data_dir(conf, conf->encryptor_idempotency_dir, "idempotency", ret_path);
+}
+
+const char *cmq_conf_groups_dir(const struct cmq_conf *conf, struct cmq_conf_path *ret_path)
+{
+    return data_dir(conf, conf->dispatcher_groups_dir, "groups", ret_path);
 }
 
 uint64_t cmq_conf_log_bytes_max(const struct cmq_conf *conf)

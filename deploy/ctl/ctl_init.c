@@ -1,4 +1,5 @@
 /* init and destroy: the objects that outlive the stages. Everything here may be run again. */
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -62,14 +63,40 @@ static enum cmq_err make_data_directory(const char *path, mode_t mode, const cha
 static enum cmq_err make_data_directories(const struct cmq_conf *conf, struct cmq_reason *reason)
 {
     const char *const kek = conf->encryptor_kek_file;
-    enum cmq_err err = CMQ_OK;
-    if (conf->log_store == CMQ_CONF_STORE_DISK)
-        err = make_data_directory(conf->log_dir, 0750, kek, reason);
+    struct cmq_conf_path path;
+    enum cmq_err err = make_data_directory(cmq_conf_log_dir(conf, &path), 0750, kek, reason);
     if (err == CMQ_OK)
-        err = make_data_directory(conf->encryptor_idempotency_dir, 0700, kek, reason);
+        err = make_data_directory(cmq_conf_idempotency_dir(conf, &path), 0700, kek, reason);
     if (err == CMQ_OK)
-        err = make_data_directory(conf->dispatcher_groups_dir, 0700, conf->dispatcher_kek_file, reason);
+        err = make_data_directory(cmq_conf_groups_dir(conf, &path), 0700, conf->dispatcher_kek_file, reason);
     return err;
+}
+
+/* A directory that has only files. What is gone already is fine. */
+static enum cmq_err remove_directory(const char *path, struct cmq_reason *reason)
+{
+    DIR *directory = opendir(path);
+    if (directory == NULL && errno == ENOENT)
+        return CMQ_OK;
+    if (directory != NULL) {
+        for (const struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory))
+            (void)unlinkat(dirfd(directory), entry->d_name, 0); /* what stays makes rmdir fail */
+        (void)closedir(directory);
+    }
+    if (rmdir(path) == 0 || errno == ENOENT)
+        return CMQ_OK;
+    return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "directory %s cannot be removed: %s", path,
+                          strerror(errno));
+}
+
+/* The log in memory, and the tables that name its records. */
+static enum cmq_err remove_memory_store(const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    struct cmq_conf_path path;
+    enum cmq_err err = remove_directory(cmq_conf_log_dir(conf, &path), reason);
+    if (err == CMQ_OK)
+        err = remove_directory(cmq_conf_idempotency_dir(conf, &path), reason);
+    return err == CMQ_OK ? remove_directory(cmq_conf_groups_dir(conf, &path), reason) : err;
 }
 
 static enum cmq_err make_directories(const struct cmq_conf *conf, struct cmq_reason *reason)
@@ -133,9 +160,13 @@ int ctl_destroy(struct ctl *ctl)
     struct cmq_reason reason = {{0}};
     struct cmq_ring_setup setup;
     cmq_stage_ring_setup(&ctl->conf, 0, 0, &setup);
+    const bool memory = ctl->conf.log_store == CMQ_CONF_STORE_MEMORY;
     enum cmq_err err = cmq_ring_destroy(&setup, &reason);
+    if (err == CMQ_OK && memory)
+        err = remove_memory_store(&ctl->conf, &reason);
     if (err != CMQ_OK)
         return ctl_fail_err(err, &reason);
-    (void)printf("ring \"%s\": removed; keys are kept\n", setup.instance);
+    (void)printf("ring \"%s\": removed; %s\n", setup.instance,
+                 memory ? "keys are kept" : "keys and log are kept");
     return CMQ_EXIT_OK;
 }

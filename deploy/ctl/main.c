@@ -64,7 +64,8 @@ static const struct command commands[] = {
      ctl_restart, supervisor_options, 0},
     {"scale", "STAGE COUNT", "Start or stop instances until 0 to COUNT-1 run; COUNT is 1 to 8.", 2, true,
      ctl_scale, supervisor_options, 0},
-    {"destroy", "", "Remove the ring of a stopped broker. Messages in it are lost; keys are kept.", 0, true,
+    {"destroy", "",
+     "Remove the ring of a stopped broker. Keys are kept, and the log unless its store is memory.", 0, true,
      ctl_destroy, plain_options, 0},
     {"key", "list | rotate [PATTERN]",
      "Show the data keys, or begin a new epoch for a topic pattern (default \">\"). Needs the key-encryption "

@@ -408,6 +408,8 @@ static void conf_log_in_memory_has_a_directory_a_size_and_no_sync_of_its_own(voi
     assert_int_equal(cmq_conf_log_bytes_max(&conf), 8ull << 30);
     assert_int_equal(load_text("[common]\ninstance = blue\n[log]\nstore = memory\n"), CMQ_OK);
     assert_string_equal(cmq_conf_log_dir(&conf, &path), "/dev/shm/cmq.blue.log");
+    assert_string_equal(cmq_conf_idempotency_dir(&conf, &path), "/dev/shm/cmq.blue.idempotency");
+    assert_string_equal(cmq_conf_groups_dir(&conf, &path), "/dev/shm/cmq.blue.groups");
     assert_int_equal(cmq_conf_log_sync(&conf), CMQ_CONF_SYNC_NONE);
     assert_int_equal(cmq_conf_log_bytes_max(&conf), 512ull << 20);
 }
