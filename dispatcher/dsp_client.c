@@ -3,45 +3,20 @@
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
 #include "common/shm/cmq_crash.h"
+#include "common/wire/cmq_topic.h"
 #include "dispatcher/dsp_sock.h"
 #include "dispatcher/dsp_ws_int.h"
 
 enum {
     SWEEP_MS_MIN = 20, /* how often stuck clients are looked for, while any client is busy */
     SWEEP_MS_MAX = 1000,
-    SWEEPS_A_TIMEOUT = 8
+    SWEEPS_A_TIMEOUT = 8,
+    BATCHES_MAX = 65536 /* one frame looks at */
 };
 
+#define DSP_ROOT_GROUP "default"
+
 /* ---- lists ---- */
-
-static void idle_add(struct dsp_ws *ws, struct dsp_client *client)
-{
-    if (client->idle)
-        return;
-    client->idle = true;
-    client->idle_next = NULL;
-    client->idle_prev = ws->idle.tail;
-    if (ws->idle.tail != NULL)
-        ws->idle.tail->idle_next = client;
-    else
-        ws->idle.head = client;
-    ws->idle.tail = client;
-}
-
-static void idle_remove(struct dsp_ws *ws, struct dsp_client *client)
-{
-    if (!client->idle)
-        return;
-    client->idle = false;
-    if (client->idle_prev != NULL)
-        client->idle_prev->idle_next = client->idle_next;
-    else
-        ws->idle.head = client->idle_next;
-    if (client->idle_next != NULL)
-        client->idle_next->idle_prev = client->idle_prev;
-    else
-        ws->idle.tail = client->idle_prev;
-}
 
 static void clients_add(struct dsp_ws *ws, struct dsp_client *client)
 {
@@ -57,7 +32,6 @@ static void clients_add(struct dsp_ws *ws, struct dsp_client *client)
 
 static void clients_remove(struct dsp_ws *ws, struct dsp_client *client)
 {
-    idle_remove(ws, client);
     if (client->prev != NULL)
         client->prev->next = client->next;
     else
@@ -69,25 +43,6 @@ static void clients_remove(struct dsp_ws *ws, struct dsp_client *client)
 }
 
 /* ---- delivery ---- */
-
-void dsp_client_dispatch(struct dsp_ws *ws)
-{
-    struct dsp_client *client = ws->idle.head;
-    if (client == NULL || ws->draining || ws->stopped)
-        return;
-    switch (dsp_share_want(&ws->group)) {
-    case DSP_WANT_CLIENT:
-        idle_remove(ws, client);
-        client->progress_ns = cmq_clock_mono_ns();
-        lws_callback_on_writable(client->wsi);
-        break;
-    case DSP_WANT_RING:
-        dsp_ws_follow(ws, cmq_ring_stored_seq(ws->ring));
-        break;
-    case DSP_WANT_DELIVERY:
-        break;
-    }
-}
 
 static void sweep(lws_sorted_usec_list_t *sul);
 
@@ -110,7 +65,7 @@ static void check_client(struct dsp_ws *ws, struct dsp_client *client, uint64_t 
         client->heard_ns = now_ns;
         lws_validity_confirmed(client->wsi);
     } else if (now_ns - client->progress_ns > ws->write_timeout_ns) {
-        cmq_log(CMQ_LOG_INFO, CMQ_EV_CLIENT_SLOW, "frame_bytes=%zu", client->share.flight_bytes);
+        cmq_log(CMQ_LOG_INFO, CMQ_EV_CLIENT_SLOW, "frame_bytes=%zu", client->flight_bytes);
         cmq_ring_count(ws->ring, CMQ_COUNT_CLIENTS_DROPPED, 1);
         client->heard_ns = now_ns; /* counted already */
         lws_set_timeout(client->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
@@ -123,7 +78,7 @@ static void sweep(lws_sorted_usec_list_t *sul)
     uint64_t now_ns = cmq_clock_mono_ns();
     bool busy = false;
     for (struct dsp_client *client = ws->clients; client != NULL; client = client->next) {
-        if (client->idle)
+        if (client->member.flight == NULL)
             continue;
         busy = true;
         check_client(ws, client, now_ns);
@@ -133,22 +88,76 @@ static void sweep(lws_sorted_usec_list_t *sul)
         schedule_sweep(ws);
 }
 
+/* The socket took all of the last frame. */
+static void delivered(struct dsp_ws *ws, struct dsp_client *client)
+{
+    dsp_group_delivered(ws->groups, &client->member);
+    if (client->flight_messages == 0)
+        return;
+    cmq_ring_count(ws->ring, CMQ_COUNT_MESSAGES, client->flight_messages);
+    cmq_ring_count(ws->ring, CMQ_COUNT_FRAMES, 1);
+    cmq_ring_count(ws->ring, CMQ_COUNT_BYTES_OUT, client->flight_bytes);
+    client->flight_messages = 0;
+}
+
 static int send_frame(struct dsp_ws *ws, struct dsp_client *client, uint64_t start_ns)
 {
     size_t bytes;
+    client->flight_messages = ws->frame.messages;
     uint8_t *text = dsp_frame_end(&ws->frame, &bytes);
-    client->share.flight_bytes = bytes;
+    client->flight_bytes = bytes;
     if (lws_write(client->wsi, text, bytes, LWS_WRITE_TEXT) < (int)bytes)
         return -1;
     CMQ_CRASH_POINT("frame.written");
     if (lws_partial_buffered(client->wsi) == 0)
-        dsp_share_delivered(&ws->group, &client->share);
+        delivered(ws, client);
     client->progress_ns = cmq_clock_mono_ns();
     cmq_ring_count(ws->ring, CMQ_COUNT_WORK_NS, client->progress_ns - start_ns);
     if (!ws->sweeping)
         schedule_sweep(ws);
     lws_callback_on_writable(client->wsi);
     return 0;
+}
+
+/* One batch into the frame. CMQ_ERR_FULL: the frame takes no more. */
+static enum cmq_err take_batch(struct dsp_ws *ws, struct dsp_client *client, const struct dsp_batch *batch)
+{
+    struct cmq_mp_reader reader;
+    uint32_t taken = 0;
+    if (!batch->unit->readable) /* counted where it was opened */
+        return dsp_group_take(ws->groups, &client->member, batch, batch->count, 0);
+    cmq_mp_reader_init(&reader, batch->messages);
+    enum dsp_take take = dsp_frame_take(&ws->frame, &reader, batch->count, &taken);
+    if (take == DSP_TAKE_NOMEM)
+        return CMQ_ERR_NOMEM;
+    enum cmq_err err = CMQ_OK;
+    if (taken > 0)
+        err = dsp_group_take(ws->groups, &client->member, batch, taken,
+                             (size_t)(reader.next - batch->messages.data));
+    else if (take == DSP_TAKE_BAD) {
+        /* What cannot be read as messages is as good as delivered. */
+        cmq_ring_count(ws->ring, CMQ_COUNT_UNDELIVERABLE, batch->count);
+        err = dsp_group_take(ws->groups, &client->member, batch, batch->count, 0);
+    }
+    return err == CMQ_OK && take == DSP_TAKE_FULL ? CMQ_ERR_FULL : err;
+}
+
+/* Puts messages into the frame until it is full or nothing is there. */
+static enum cmq_err fill_frame(struct dsp_ws *ws, struct dsp_client *client)
+{
+    const uint64_t stored = dsp_source_stored(ws->source);
+    struct dsp_batch batch;
+    enum cmq_err err = dsp_frame_begin(&ws->frame);
+    for (unsigned i = 0; err == CMQ_OK && i < BATCHES_MAX; i++) {
+        err = dsp_group_peek(ws->groups, &client->member, &batch);
+        if (err == CMQ_OK)
+            err = take_batch(ws, client, &batch);
+    }
+    if (err == CMQ_ERR_AGAIN)
+        dsp_ws_follow(ws, stored);
+    if (ws->frame.skipped > 0)
+        cmq_ring_count(ws->ring, CMQ_COUNT_UNDELIVERABLE, ws->frame.skipped);
+    return err == CMQ_ERR_AGAIN || err == CMQ_ERR_FULL ? CMQ_OK : err;
 }
 
 static int close_client(struct dsp_client *client, enum lws_close_status status)
@@ -163,35 +172,49 @@ int dsp_client_writeable(struct dsp_ws *ws, struct dsp_client *client)
         lws_callback_on_writable(client->wsi);
         return 0;
     }
-    idle_remove(ws, client);
-    dsp_share_delivered(&ws->group, &client->share);
+    delivered(ws, client);
     if (ws->draining)
         return close_client(client, LWS_CLOSE_STATUS_GOINGAWAY);
     uint64_t start_ns = cmq_clock_mono_ns();
-    enum cmq_err err = CMQ_OK;
-    switch (dsp_share_fill(&ws->group, &client->share, &ws->frame, &err)) {
-    case DSP_FILL_FAILED:
+    enum cmq_err err = fill_frame(ws, client);
+    if (err != CMQ_OK) {
         dsp_ws_fail(ws, err);
         return -1;
-    case DSP_FILL_FRAME:
-        if (send_frame(ws, client, start_ns) != 0)
-            return -1;
-        break;
-    case DSP_FILL_NOTHING:
-        idle_add(ws, client);
-        break;
     }
-    dsp_client_dispatch(ws);
+    if (ws->frame.messages > 0)
+        return send_frame(ws, client, start_ns);
+    /* Only what is not for delivery here: there is nothing to send for it. */
+    if (client->member.flight != NULL)
+        delivered(ws, client);
+    if (!client->member.waiting)
+        lws_callback_on_writable(client->wsi);
     return 0;
 }
 
-void dsp_client_established(struct dsp_ws *ws, struct dsp_client *client, struct lws *wsi)
+void dsp_client_ready(struct dsp_member *member)
 {
-    uint64_t now_ns = cmq_clock_mono_ns();
-    *client = (struct dsp_client){.wsi = wsi, .heard_ns = now_ns, .progress_ns = now_ns, .joined = true};
-    dsp_share_join(&ws->group, &client->share);
+    struct dsp_client *client = lws_container_of(member, struct dsp_client, member);
+    lws_callback_on_writable(client->wsi);
+}
+
+int dsp_client_established(struct dsp_ws *ws, struct dsp_client *client, struct lws *wsi)
+{
+    const uint64_t now_ns = cmq_clock_mono_ns();
+    const struct dsp_group_options options = {
+        .start_seq = dsp_source_floor(ws->source), .max_ack_pending = UINT32_MAX, .auto_ack = true};
+    struct cmq_reason reason = {.text = ""};
+    *client = (struct dsp_client){.wsi = wsi, .heard_ns = now_ns, .progress_ns = now_ns};
+    enum cmq_err err = dsp_group_join(ws->groups, DSP_ROOT_GROUP,
+                                      cmq_span_make(CMQ_TOPIC_DEFAULT, sizeof CMQ_TOPIC_DEFAULT - 1),
+                                      &options, &client->member, &reason);
+    if (err != CMQ_OK) {
+        cmq_log(CMQ_LOG_ERROR, CMQ_EV_SYSTEM_ERROR, "where=root_group reason=\"%s\"", reason.text);
+        return close_client(client, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION);
+    }
+    client->joined = true;
     clients_add(ws, client);
     lws_callback_on_writable(wsi);
+    return 0;
 }
 
 void dsp_client_gone(struct dsp_ws *ws, struct dsp_client *client)
@@ -203,8 +226,7 @@ void dsp_client_gone(struct dsp_ws *ws, struct dsp_client *client)
     if (cmq_clock_mono_ns() - client->heard_ns + CMQ_NS_PER_S >= ws->silence_ns)
         cmq_ring_count(ws->ring, CMQ_COUNT_CLIENTS_DROPPED, 1);
     clients_remove(ws, client);
-    dsp_share_leave(&ws->group, &client->share);
-    dsp_client_dispatch(ws);
+    dsp_group_leave(ws->groups, &client->member);
     if (ws->draining)
         dsp_ws_check_drained(ws);
 }

@@ -5,37 +5,35 @@
  * Errors: the int results are the library's: 0 go on, -1 close the connection.
  * Callers: the delivery thread, from the library's callback.
  *
- * A client has a cursor, not a queue: one frame at most is on its way through the library, and the next one
- * is built when the socket can take it. Clients whose sockets can take more, while there is nothing, stand in
- * a queue (idle). A client that isn't there is busy, and is closed when it makes no progress for
- * write_timeout_ms.
+ * Clients are members of consumer group `default` of topic `default`; what their socket took whole is acked. There is no
+ * queue: one frame at most is on its way through the library, and the next one is built when the socket can take it. A
+ * client that has a frame on its way is closed when it makes no progress for write_timeout_ms.
  */
 #ifndef DSP_CLIENT_H
 #define DSP_CLIENT_H
 
 #include <libwebsockets.h>
 
-#include "dispatcher/dsp_group.h"
+#include "dispatcher/dsp_frame.h"
+#include "dispatcher/dsp_groups.h"
 
 struct dsp_ws;
 
 struct dsp_client {
-    struct dsp_consumer share;
-    struct dsp_client *next, *prev;           /* all clients */
-    struct dsp_client *idle_next, *idle_prev; /* those that can take more now */
+    struct dsp_member member;
+    struct dsp_client *next, *prev; /* all clients */
     struct lws *wsi;
+    uint32_t flight_messages;
+    size_t flight_bytes;
     uint64_t acked_bytes;
     uint64_t heard_ns;     /* when the peer last gave a sign of life */
     uint64_t progress_ns;  /* when it last took something, or when a frame was written */
     size_t received_bytes; /* of the message that it is sending */
-    bool joined, idle;
+    bool joined;
 };
 
-struct dsp_client_list {
-    struct dsp_client *head, *tail;
-};
-
-void dsp_client_established(struct dsp_ws *ws, struct dsp_client *client, struct lws *wsi);
+/* 0, or -1: the group cannot be joined now. */
+int dsp_client_established(struct dsp_ws *ws, struct dsp_client *client, struct lws *wsi);
 int dsp_client_writeable(struct dsp_ws *ws, struct dsp_client *client);
 /* Part of a message came in. */
 int dsp_client_received(struct dsp_ws *ws, struct dsp_client *client, size_t bytes);
@@ -43,8 +41,7 @@ int dsp_client_received(struct dsp_ws *ws, struct dsp_client *client, size_t byt
 void dsp_client_heard(struct dsp_client *client);
 void dsp_client_gone(struct dsp_ws *ws, struct dsp_client *client);
 
-/* Sees to it that somebody gets what there is, and that somebody waits for what comes. Call it whenever that
- * may have changed; it wakes one client at a time, in turn. */
-void dsp_client_dispatch(struct dsp_ws *ws);
+/* Group `default` has something for this member, which is a client's. */
+void dsp_client_ready(struct dsp_member *member);
 
 #endif

@@ -93,8 +93,16 @@ enum dsp_take dsp_frame_take(struct dsp_frame *frame, struct cmq_mp_reader *read
             break;
         }
         if (cmq_message_next(reader, &message) != CMQ_OK) {
-            result = DSP_TAKE_BAD;
-            break;
+            struct cmq_message_full full;
+            if (cmq_message_read(reader, &full) != CMQ_OK) {
+                result = DSP_TAKE_BAD;
+                break;
+            }
+            if (full.left_out) {
+                taken++;
+                continue;
+            }
+            message = (struct cmq_message){.text = full.text, .body = full.body};
         }
         taken++;
         if (!message.text) {

@@ -44,7 +44,8 @@ struct dsp_member {
     uint32_t flight_count;                  /* messages */
     uint32_t credit; /* dsp_group_set_credit; most messages in flight; auto-ack: UINT32_MAX */
     uint64_t ack_wait_ns;
-    bool waiting; /* peek said AGAIN: the hook will be called */
+    uint32_t number; /* names it in the states of messages */
+    bool waiting;    /* peek said AGAIN: the hook will be called */
 };
 
 struct dsp_groups_setup {
@@ -84,6 +85,9 @@ void dsp_group_leave(struct dsp_groups *groups, struct dsp_member *member);
 struct cmq_span dsp_group_name(const struct dsp_group *group);
 struct cmq_span dsp_group_topic(const struct dsp_group *group);
 
+/* The one of the root endpoint. */
+bool dsp_group_is_auto_ack(const struct dsp_group *group);
+
 /* Consecutive messages of one unit, all of the same attempt. The record is held by the group until the next call for this
  * group; who needs it longer holds it (dsp_source_hold). */
 struct dsp_batch {
@@ -120,8 +124,8 @@ enum dsp_ack dsp_group_nack(struct dsp_groups *groups, struct dsp_member *member
 /* Most messages in flight from now on; 0 pauses. */
 void dsp_group_set_credit(struct dsp_groups *groups, struct dsp_member *member, uint32_t credit);
 /* Ticket of the acks so far; they are durable when dsp_groups_durable() has reached it. */
-uint64_t dsp_groups_ticket(const struct dsp_groups *groups);
-uint64_t dsp_groups_durable(const struct dsp_groups *groups);
+uint64_t dsp_groups_ticket(struct dsp_groups *groups);
+uint64_t dsp_groups_durable(struct dsp_groups *groups);
 
 /* The log has more, or a claim became free: waiting members are told. */
 void dsp_groups_poke(struct dsp_groups *groups);

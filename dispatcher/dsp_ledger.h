@@ -69,14 +69,15 @@ struct dsp_claim {
     /* Progress that an owner before noted: all messages below noted_seq-noted_index are delivered. */
     uint64_t noted_seq;
     uint32_t noted_index;
-    uint32_t losses; /* owners that had it before, died or gave it up: deliveries that nobody knows about */
+    uint32_t losses; /* owners that had it before and died: deliveries that nobody knows about */
 };
 /* The lowest free records of [begin_seq, end_seq), at most records_max of them, consecutive. Records below begin_seq are gone
  * from the log. CMQ_ERR_AGAIN: nothing free. */
 CMQ_MUST_USE enum cmq_err dsp_ledger_claim(struct dsp_ledger *ledger, const struct dsp_ledger_group *group,
                                            uint64_t begin_seq, uint64_t end_seq, uint32_t records_max,
                                            struct dsp_claim *ret_claim);
-/* [from, to) of own claims is free for others at once. noted as in dsp_claim (0, 0: nothing). Any thread. */
+/* [from, to) of own claims is free for others at once. noted as in dsp_claim (0, 0: nothing). What was delivered of it
+ * without an ack is in `acked` (commit it first). Any thread. */
 CMQ_MUST_USE enum cmq_err dsp_ledger_give_up(struct dsp_ledger *ledger, uint32_t group, uint64_t from,
                                              uint64_t to, uint64_t noted_seq, uint32_t noted_index);
 /* Auto-ack progress, for whoever takes over: all messages of the own claim below seq-index are delivered. The claim is that

@@ -168,7 +168,7 @@ static int take_row(struct search *search, uint64_t row_from, struct dsp_row row
         return MDB_NOTFOUND;
     }
     to = cmq_min_u64(to, cmq_min_u64(search->end_seq, from + search->records_max));
-    row.losses += row.owner != DSP_NOBODY; /* giving up has counted itself */
+    row.losses += row.owner != DSP_NOBODY;
     struct dsp_row rest = row;
     rest.owner = DSP_NOBODY;
     code = mdb_cursor_del(search->rows, 0);
@@ -368,7 +368,7 @@ static int free_part(MDB_txn *txn, MDB_cursor *rows, const struct dsp_tables *ta
         code = put_row(txn, tables, group, to, &row);
     freed->to = to;
     freed->owner = DSP_NOBODY;
-    freed->losses = row.losses + 1;
+    freed->losses = row.losses; /* who gives up has said what was delivered */
     return code == MDB_SUCCESS ? put_free(txn, rows, tables, group, from, *freed) : code;
 }
 

@@ -7,6 +7,7 @@
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
 #include "dispatcher/dsp_http.h"
+#include "dispatcher/dsp_letters.h"
 #include "dispatcher/dsp_sock.h"
 #include "dispatcher/dsp_ws_int.h"
 
@@ -18,13 +19,15 @@ enum {
     HTTP_S = 10,          /* to send a request, and between requests */
     FDS_SPARE = 64,       /* beside clients: listener, ring, log, connections about to be refused */
     ACCEPTS_MAX = 64,     /* in one go */
-    DRAIN_STEP_MS = 50    /* how often a drain looks for the second signal */
+    DRAIN_STEP_MS = 50,   /* how often a drain looks for the second signal */
+    TIMER_MS = 20,        /* how exact ack waits and delays are */
+    TIMER_IDLE_MS = 100
 };
 
 #define LISTENER_PROTOCOL "cmq-listener"
 
 /* What other threads ask of the delivery thread. */
-enum { ASK_STOP = 1, ASK_DRAIN = 2, ASK_RELOAD = 4, ASK_RANG = 8 };
+enum { ASK_STOP = 1, ASK_DRAIN = 2, ASK_RELOAD = 4, ASK_RANG = 8, ASK_DURABLE = 16 };
 
 /* ---- asking the delivery thread ---- */
 
@@ -71,7 +74,7 @@ static void begin_drain(struct dsp_ws *ws)
     ws->draining = true;
     if (ws->listener != NULL)
         lws_set_timeout(ws->listener, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
-    dsp_share_drain(&ws->group);
+    dsp_groups_drain(ws->groups);
     dsp_v1_drain(ws->v1);
     for (struct dsp_client *client = ws->clients; client != NULL; client = client->next)
         lws_callback_on_writable(client->wsi);
@@ -103,9 +106,89 @@ static void on_asked(struct dsp_ws *ws)
     if (asks & ASK_RANG) {
         ws->following = false;
         dsp_hub_stored(dsp_v1_hub(ws->v1));
-        dsp_share_ring_rang(&ws->group);
-        dsp_client_dispatch(ws);
+        dsp_groups_poke(ws->groups);
     }
+    if (asks & ASK_DURABLE)
+        dsp_hub_durable(dsp_v1_hub(ws->v1));
+}
+
+/* ---- groups ---- */
+
+static void on_ready(void *context, struct dsp_member *member)
+{
+    struct dsp_ws *ws = context;
+    if (dsp_group_is_auto_ack(member->group))
+        dsp_client_ready(member);
+    else
+        dsp_hub_ready(dsp_v1_hub(ws->v1), member);
+}
+
+static void on_gap(void *context, struct dsp_member *member, uint64_t from, uint64_t to, bool damaged)
+{
+    struct dsp_ws *ws = context;
+    if (!dsp_group_is_auto_ack(
+            member->group)) /* the root endpoint has no frames but messages: the log says it */
+        dsp_hub_gap(dsp_v1_hub(ws->v1), member, from, to, damaged);
+}
+
+/* In the ledger's thread, as the next one. */
+static void on_durable(void *context)
+{
+    ask(context, ASK_DURABLE);
+}
+
+static void on_ledger_failed(void *context, enum cmq_err err)
+{
+    dsp_ws_fail(context, err);
+}
+
+static enum cmq_err publish_dead(void *context, struct cmq_span topic, struct cmq_span message,
+                                 uint64_t *ret_seq)
+{
+    return dsp_letters_publish(((struct dsp_ws *)context)->letters, topic, message, ret_seq);
+}
+
+static void on_timer(lws_sorted_usec_list_t *sul);
+
+/* While anybody is connected: deadlines, and claims of dispatchers that died meanwhile. */
+static void start_timer(struct dsp_ws *ws)
+{
+    if (ws->timing || ws->stopped)
+        return;
+    ws->timing = true;
+    bool deadlines = dsp_groups_due(ws->groups) != UINT64_MAX;
+    lws_sul_schedule(ws->context, 0, &ws->timer, on_timer,
+                     (lws_usec_t)(deadlines ? TIMER_MS : TIMER_IDLE_MS) * LWS_US_PER_MS);
+}
+
+static void on_timer(lws_sorted_usec_list_t *sul)
+{
+    struct dsp_ws *ws = lws_container_of(sul, struct dsp_ws, timer);
+    const uint64_t now_ns = cmq_clock_mono_ns();
+    ws->timing = false;
+    if (dsp_groups_due(ws->groups) <= now_ns)
+        (void)dsp_groups_tick(ws->groups, now_ns);
+    else
+        dsp_groups_poke(ws->groups);
+    if (ws->client_count > 0 || dsp_groups_due(ws->groups) != UINT64_MAX)
+        start_timer(ws);
+}
+
+static enum cmq_err open_groups(struct dsp_ws *ws, const struct dsp_parts *parts)
+{
+    const struct dsp_groups_setup setup = {.ring = parts->ring,
+                                           .source = parts->source,
+                                           .ledger = parts->ledger,
+                                           .on_ready = on_ready,
+                                           .on_durable = on_durable,
+                                           .on_failed = on_ledger_failed,
+                                           .on_gap = on_gap,
+                                           .publish_dead = publish_dead,
+                                           .context = ws,
+                                           .commit_ms = ws->proc->conf.dispatcher_commit_ms};
+    ws->source = parts->source;
+    ws->letters = parts->letters;
+    return dsp_groups_new(&setup, &ws->groups);
 }
 
 /* ---- the library's callbacks ---- */
@@ -166,8 +249,8 @@ static int root_callback(struct lws *wsi, enum lws_callback_reasons reason, void
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
         return on_upgrade(ws, wsi, in);
     case LWS_CALLBACK_ESTABLISHED:
-        dsp_client_established(ws, user, wsi);
-        return 0;
+        start_timer(ws);
+        return dsp_client_established(ws, user, wsi);
     case LWS_CALLBACK_SERVER_WRITEABLE:
         return dsp_client_writeable(ws, user);
     case LWS_CALLBACK_RECEIVE:
@@ -192,6 +275,7 @@ static void v1_joined(void *context)
 {
     struct dsp_ws *ws = context;
     ws->client_count++;
+    start_timer(ws);
     cmq_ring_count(ws->ring, CMQ_COUNT_CLIENTS_TOTAL, 1);
     cmq_ring_gauge(ws->ring, CMQ_COUNT_CLIENTS, ws->client_count);
 }
@@ -222,6 +306,7 @@ static enum cmq_err open_v1(struct dsp_ws *ws, const struct dsp_parts *parts)
         .ring = parts->ring,
         .source = parts->source,
         .encoder = &ws->encoder,
+        .groups = ws->groups,
         .frame = &ws->text,
         .session = {.heartbeat_ms = conf->dispatcher_ping_s * 1000,
                     .receive_bytes_max = conf->dispatcher_receive_bytes_max,
@@ -337,8 +422,6 @@ static void take_conf(struct dsp_ws *ws, const struct cmq_conf *conf)
 static struct dsp_ws *ws_new(struct cmq_proc *proc, struct cmq_ring *ring)
 {
     const struct cmq_conf *conf = &proc->conf;
-    const struct dsp_limits limits = {.open_records_max = (uint32_t)conf->dispatcher_open_records_max,
-                                      .open_bytes_max = conf->dispatcher_open_bytes_max};
     const uint16_t ping_s = (uint16_t)conf->dispatcher_ping_s;
     pthread_condattr_t attributes;
     struct dsp_ws *ws = calloc(1, sizeof(*ws));
@@ -356,7 +439,6 @@ static struct dsp_ws *ws_new(struct cmq_proc *proc, struct cmq_ring *ring)
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&ws->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    dsp_share_init(&ws->group, ring, &ws->opener, &limits);
     take_conf(ws, conf);
     dsp_sock_limit(ws->clients_max + FDS_SPARE); /* the library sizes its tables by it */
     ws->spare_fd = dsp_sock_spare();
@@ -372,7 +454,7 @@ enum cmq_err dsp_ws_start(struct cmq_proc *proc, const struct dsp_parts *parts, 
     enum cmq_err err =
         dsp_frame_init(&ws->frame, LWS_PRE, ws->settings.frame_bytes_max, ws->settings.frame_messages_max);
     if (err == CMQ_OK)
-        err = dsp_opener_init(&ws->opener, parts->ring, parts->keyring);
+        err = open_groups(ws, parts);
     if (err == CMQ_OK)
         err = open_v1(ws, parts);
     if (err != CMQ_OK) {
@@ -434,9 +516,8 @@ void dsp_ws_stop(struct dsp_ws *ws)
     dsp_v1_free(ws->v1);
     dsp_encoder_fini(&ws->encoder);
     dsp_text_fini(&ws->text);
-    dsp_share_fini(&ws->group);
+    dsp_groups_free(ws->groups);
     dsp_frame_fini(&ws->frame);
-    dsp_opener_fini(&ws->opener);
     if (ws->spare_fd >= 0)
         close(ws->spare_fd);
     pthread_cond_destroy(&ws->changed);

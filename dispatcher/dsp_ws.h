@@ -21,12 +21,16 @@
 
 struct dsp_ws;
 struct dsp_source;
+struct dsp_ledger;
+struct dsp_letters;
 
 /* What it delivers from; all belongs to the delivery thread between start and stop. */
 struct dsp_parts {
     struct cmq_ring *ring;
     struct cmq_keyring *keyring;
     struct dsp_source *source;
+    struct dsp_ledger *ledger;
+    struct dsp_letters *letters; /* where dead letters go */
 };
 
 /* Listens when it returns. */

@@ -13,7 +13,7 @@
 #include <pthread.h>
 
 #include "dispatcher/dsp_client.h"
-#include "dispatcher/dsp_group.h"
+#include "dispatcher/dsp_groups.h"
 #include "dispatcher/dsp_waiter.h"
 #include "dispatcher/dsp_ws.h"
 #include "dispatcher/dsp_ws_v1.h"
@@ -44,13 +44,15 @@ struct dsp_ws {
     atomic_uint asks;
 
     /* delivery thread */
-    struct dsp_opener opener;
-    struct dsp_share group;
+    struct dsp_source *source;
+    struct dsp_groups *groups;
+    struct dsp_letters *letters;
+    lws_sorted_usec_list_t timer; /* of groups */
+    bool timing;
     struct dsp_frame frame;
     struct dsp_text text; /* of frames of /v1/ws */
     struct dsp_encoder encoder;
     bool following; /* the waiter is armed */
-    struct dsp_client_list idle;
     struct dsp_client *clients;
     uint32_t client_count;
     uint64_t write_timeout_ns;

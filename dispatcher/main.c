@@ -9,6 +9,8 @@
 #include "common/proc/cmq_proc.h"
 #include "common/proc/cmq_stage_ring.h"
 #include "dispatcher/dsp_encode.h"
+#include "dispatcher/dsp_ledger.h"
+#include "dispatcher/dsp_letters.h"
 #include "dispatcher/dsp_source.h"
 #include "dispatcher/dsp_ws.h"
 
@@ -19,6 +21,8 @@ struct dispatcher {
     struct cmq_keyring *keyring;
     struct cmq_ring *ring;
     struct dsp_source *source;
+    struct dsp_ledger *ledger;
+    struct dsp_letters *letters;
     struct dsp_ws *ws;
 };
 
@@ -58,6 +62,25 @@ static enum cmq_err open_source(struct dispatcher *self, struct cmq_reason *reas
     return dsp_source_new(&setup, self->ring, self->keyring, &self->source, reason);
 }
 
+static bool owner_is_alive(void *context, uint64_t owner)
+{
+    return cmq_ring_owner_is_alive(context, owner);
+}
+
+static enum cmq_err open_ledger(struct dispatcher *self, struct cmq_reason *reason)
+{
+    const struct cmq_conf *conf = &self->proc->conf;
+    const struct dsp_ledger_setup setup = {.directory = conf->dispatcher_groups_dir,
+                                           .map_bytes = conf->dispatcher_groups_bytes_max,
+                                           .owner = cmq_ring_owner(self->ring),
+                                           .is_alive = owner_is_alive,
+                                           .context = self->ring};
+    enum cmq_err err = self->ledger != NULL ? CMQ_OK : dsp_ledger_open(&setup, &self->ledger, reason);
+    if (err == CMQ_OK && self->letters == NULL)
+        err = dsp_letters_new(conf, self->proc->instance, &self->letters);
+    return err;
+}
+
 static enum cmq_err start(void *context, struct cmq_proc *proc, struct cmq_reason *reason)
 {
     struct dispatcher *self = context;
@@ -67,8 +90,14 @@ static enum cmq_err start(void *context, struct cmq_proc *proc, struct cmq_reaso
         err = attach_ring(self, reason);
     if (err == CMQ_OK)
         err = open_source(self, reason);
+    if (err == CMQ_OK)
+        err = open_ledger(self, reason);
     if (err == CMQ_OK) {
-        const struct dsp_parts parts = {.ring = self->ring, .keyring = self->keyring, .source = self->source};
+        const struct dsp_parts parts = {.ring = self->ring,
+                                        .keyring = self->keyring,
+                                        .source = self->source,
+                                        .ledger = self->ledger,
+                                        .letters = self->letters};
         err = dsp_ws_start(proc, &parts, &self->ws, reason);
     }
     return err;
@@ -80,6 +109,7 @@ static void tick(void *context)
     struct cmq_reason reason = {0};
     struct cmq_log_quoted quoted;
     enum cmq_err err = cmq_ring_tick(self->ring, &reason);
+    dsp_letters_tick(self->letters);
     if (err == CMQ_OK || cmq_err_advice(err) == CMQ_ADVICE_REJECT)
         return;
     cmq_log(CMQ_LOG_ERROR, err == CMQ_ERR_LOST ? CMQ_EV_MEMBER_DEAD : CMQ_EV_RING_CORRUPT,
@@ -102,6 +132,8 @@ static void stop(void *context)
 {
     struct dispatcher *self = context;
     dsp_ws_stop(self->ws);
+    dsp_ledger_close(self->ledger);
+    dsp_letters_free(self->letters);
     dsp_source_free(self->source);
     cmq_ring_detach(self->ring);
     cmq_keyring_free(self->keyring);

@@ -328,12 +328,12 @@ void dsp_group_set_credit(struct dsp_groups *groups, struct dsp_member *member, 
     wake(groups, member->group);
 }
 
-uint64_t dsp_groups_ticket(const struct dsp_groups *groups)
+uint64_t dsp_groups_ticket(struct dsp_groups *groups)
 {
     return groups->ticket;
 }
 
-uint64_t dsp_groups_durable(const struct dsp_groups *groups)
+uint64_t dsp_groups_durable(struct dsp_groups *groups)
 {
     return groups->durable;
 }
