@@ -3,7 +3,7 @@
 #include "encryptor/enc_logger.h"
 
 struct enc_store {
-    struct cmq_conf_path log_dir;
+    struct cmq_conf_path log_dir, idempotency_dir; /* as long as the parts that name them */
     struct cmq_conf conf; /* the running one changes on SIGHUP; what is used here is read at the start */
     struct enc_filter *filter;
     struct enc_logger *logger;
@@ -19,8 +19,7 @@ static enum cmq_err make_filter(struct enc_store *store, struct cmq_reason *reas
     const struct cmq_conf *conf = &store->conf;
     const struct cmq_keyring_paths paths = {.kek_file = conf->encryptor_kek_file,
                                             .keyring_file = conf->encryptor_keyring_file};
-    struct cmq_conf_path directory;
-    const struct enc_idem_setup setup = {.directory = cmq_conf_idempotency_dir(conf, &directory),
+    const struct enc_idem_setup setup = {.directory = cmq_conf_idempotency_dir(conf, &store->idempotency_dir),
                                          .window_ms = conf->encryptor_idempotency_window_ms,
                                          .entries_max = conf->encryptor_idempotency_entries_max};
     return enc_filter_new(&paths, &setup, &store->filter, reason);
