@@ -263,6 +263,7 @@ void dsp_group_leave(struct dsp_groups *groups, struct dsp_member *member)
         dsp_wake_if_more(groups, group);
     close_if_empty(groups, group);
     cmq_ring_gauge(groups->setup.ring, CMQ_COUNT_GROUPS, groups->group_count);
+    cmq_ring_gauge(groups->setup.ring, CMQ_COUNT_BACKLOG, groups->hand_count);
 }
 
 struct cmq_span dsp_group_name(const struct dsp_group *group)
@@ -466,6 +467,7 @@ enum cmq_err dsp_group_take(struct dsp_groups *groups, struct dsp_member *member
     group->peeked_hand = NULL;
     if (batch->attempt > 1)
         cmq_ring_count(groups->setup.ring, CMQ_COUNT_REDELIVERED, count);
+    cmq_ring_gauge(groups->setup.ring, CMQ_COUNT_BACKLOG, groups->hand_count);
     dsp_wake_if_more(groups, group);
     return CMQ_OK;
 }

@@ -54,6 +54,7 @@ static void finish(struct dsp_groups *groups, struct dsp_member *member, struct 
 static void after_acks(struct dsp_groups *groups, struct dsp_member *member)
 {
     struct dsp_group *group = member->group;
+    cmq_ring_gauge(groups->setup.ring, CMQ_COUNT_BACKLOG, groups->hand_count);
     trim_flight(groups, member);
     if (groups->draining)
         return;
@@ -96,6 +97,7 @@ void dsp_group_delivered(struct dsp_groups *groups, struct dsp_member *member)
         err = dsp_ledger_note(groups->setup.ledger, group->ledger.id, seq + 1, 0);
     else if (lowest->low > 0)
         err = dsp_ledger_note(groups->setup.ledger, group->ledger.id, lowest->seq, lowest->low);
+    cmq_ring_gauge(groups->setup.ring, CMQ_COUNT_BACKLOG, groups->hand_count);
     (void)err; /* LOST: the records are not ours any more, and come twice */
     if (groups->draining)
         dsp_group_let_go(groups, group);

@@ -112,7 +112,8 @@ struct dsp_hand *dsp_hand_find(struct dsp_group *group, uint64_t seq)
     return hand;
 }
 
-static struct dsp_hand *hand_add(struct dsp_group *group, const struct dsp_record *record)
+static struct dsp_hand *hand_add(struct dsp_groups *groups, struct dsp_group *group,
+                                 const struct dsp_record *record)
 {
     struct dsp_hand *hand = calloc(1, sizeof *hand);
     if (hand == NULL)
@@ -138,6 +139,7 @@ static struct dsp_hand *hand_add(struct dsp_group *group, const struct dsp_recor
     hand->hash_next = *bucket_of(group, hand->seq);
     *bucket_of(group, hand->seq) = hand;
     group->hand_count++;
+    groups->hand_count++;
     return hand;
 }
 
@@ -181,6 +183,7 @@ static void hand_remove(struct dsp_groups *groups, struct dsp_hand *hand)
     if (group->current == hand)
         group->current = NULL;
     group->hand_count--;
+    groups->hand_count--;
     hand->finished = true;
     if (hand->refs == 0)
         hand_free(groups, hand);
@@ -354,7 +357,6 @@ static void pass_noted(struct dsp_groups *groups, struct dsp_hand *hand)
     hand->done_count = hand->low;
     for (const struct dsp_range *range = hand->ahead; range != NULL; range = range->next)
         hand->done_count += range->count;
-    hand->handed = hand->low;
 }
 
 /* Takes the first record of the claim in hand, or passes it. */
@@ -375,7 +377,7 @@ static enum cmq_err open_next(struct dsp_groups *groups, struct dsp_group *group
         return err;
     struct dsp_hand *hand = NULL;
     if (record->message_count > 0) {
-        hand = hand_add(group, record);
+        hand = hand_add(groups, group, record);
         err = hand == NULL ? CMQ_ERR_NOMEM : CMQ_OK;
     } else {
         dsp_commit_done(groups, group, seq, next);
@@ -392,8 +394,11 @@ static enum cmq_err open_next(struct dsp_groups *groups, struct dsp_group *group
     if (hand == NULL)
         return CMQ_OK;
     group->usual_messages = hand->message_count;
-    if (group->auto_ack)
+    if (group->auto_ack) {
         pass_noted(groups, hand);
+        hand->handed = hand->low;
+        hand->offset = DSP_OFFSET_UNKNOWN;
+    }
     if (hand->done_count == hand->message_count)
         dsp_hand_done(groups, hand, 0, 0);
     else
@@ -554,6 +559,8 @@ void dsp_group_let_go(struct dsp_groups *groups, struct dsp_group *group)
             continue;
         if (hand->dirty)
             dsp_commit_partial(groups, hand);
+        if (group->auto_ack && hand->handed > hand->low)
+            cmq_ring_count(groups->setup.ring, CMQ_COUNT_REDELIVERED, hand->handed - hand->low);
         dsp_commit_release(groups, group, hand->seq, hand->seq + 1,
                            group->auto_ack && hand->low > 0 ? hand->seq : 0, hand->low);
         hand_remove(groups, hand);

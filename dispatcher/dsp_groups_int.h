@@ -118,7 +118,7 @@ struct dsp_commit {
 struct dsp_groups {
     struct dsp_groups_setup setup;
     struct dsp_group *groups;
-    uint32_t group_count, member_number;
+    uint32_t group_count, member_number, hand_count;
     struct dsp_range *spare_ranges;
     struct dsp_hand *dirty;
     struct dsp_dead *dead;

@@ -70,7 +70,8 @@ static bool owner_is_alive(void *context, uint64_t owner)
 static enum cmq_err open_ledger(struct dispatcher *self, struct cmq_reason *reason)
 {
     const struct cmq_conf *conf = &self->proc->conf;
-    const struct dsp_ledger_setup setup = {.directory = conf->dispatcher_groups_dir,
+    struct cmq_conf_path directory;
+    const struct dsp_ledger_setup setup = {.directory = cmq_conf_groups_dir(conf, &directory),
                                            .map_bytes = conf->dispatcher_groups_bytes_max,
                                            .owner = cmq_ring_owner(self->ring),
                                            .is_alive = owner_is_alive,

@@ -77,7 +77,7 @@
     U64(dispatcher, receive_bytes_max, CMQ_KIB(64), 125, CMQ_MIB(16), "bytes", START, "largest message a client may send")   \
     TEXT(dispatcher, groups_dir, "/var/lib/ciphermq/groups", 200, START, "consumer groups: positions and acknowledgements")  \
     U64(dispatcher, groups_bytes_max, CMQ_MIB(1024), CMQ_MIB(1), CMQ_MIB(65536), "bytes", START, "largest size of that table") \
-    U64(dispatcher, cache_bytes, CMQ_MIB(32), CMQ_MIB(1), CMQ_MIB(16384), "bytes", START, "records read and opened that are kept") \
+    U64(dispatcher, cache_bytes, CMQ_MIB(4), CMQ_MIB(1), CMQ_MIB(16384), "bytes", START, "records read and opened that are kept") \
     U64(dispatcher, ack_wait_ms, 30000, 10, 86400000, "ms", START, "a message not acknowledged by then comes again, if not said") \
     U64(dispatcher, max_deliver, 16, 1, 1000000, "times", START, "deliveries before a dead letter, if not said")             \
     U64(dispatcher, max_ack_pending, 65536, 1, 10000000, "messages", START, "delivered and not acknowledged, of one group")  \

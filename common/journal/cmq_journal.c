@@ -150,7 +150,9 @@ void cmq_journal_reader_close(struct cmq_journal_reader *reader)
 
 uint64_t cmq_journal_floor(struct cmq_journal_reader *reader, uint64_t end_seq)
 {
-    if (cmq_clock_mono_ns() - reader->listed_ns > REFRESH_MS * CMQ_NS_PER_MS)
+    /* An old list may be empty although the first record is there: then its floor would be the end. */
+    if ((reader->list.count == 0 && end_seq > 0) ||
+        cmq_clock_mono_ns() - reader->listed_ns > REFRESH_MS * CMQ_NS_PER_MS)
         (void)refresh(reader); /* the old list is as good as can be had */
     return reader->list.count > 0 ? cmq_min_u64(reader->list.first[0], end_seq) : end_seq;
 }
