@@ -213,6 +213,8 @@ uint32_t enc_logger_take(struct enc_logger *logger)
     enum cmq_err err = enc_log_open(&setup, &logger->log, &reason);
     if (err == CMQ_ERR_AGAIN)
         return LOCK_MS;
+    if (err == CMQ_ERR_CORRUPT) /* files are missing */
+        return enc_logger_refuse(logger, reason.text);
     if (err == CMQ_OK)
         err = settle(logger, &reason);
     switch (err) {
