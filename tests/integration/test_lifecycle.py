@@ -26,8 +26,11 @@ def post(connection, path, document, headers=None):
     return response, response.read()
 
 
-def publish(connection, *contents):
-    response, body = post(connection, "/input/batch", {"messages": [{"content": text} for text in contents]})
+ACCEPTED = {**JSON, "CMQ-Ack": "accepted"}
+
+
+def publish(connection, *contents, headers=None):
+    response, body = post(connection, "/input/batch", {"messages": [{"content": text} for text in contents]}, headers)
     assert response.status == 200, (response.status, body)
     return json.loads(body)
 
@@ -140,10 +143,13 @@ class Lifecycle(unittest.TestCase):
     def test_messages_wait_for_an_encryptor(self):
         with Broker() as broker:
             broker.kill("encryptor", 0)
-            publish(http_to(broker), "sealed later")
+            self.assertEqual(publish(http_to(broker), "sealed later", headers=ACCEPTED)["ack"], "accepted")
+            durable = http_to(broker)
+            durable.request("POST", "/input", json.dumps({"content": "waits for the log"}), JSON)
             broker.spawn("encryptor", 0)
             broker.wait_ready()
-            self.assertEqual(receive(ws_to(broker), 1), ["sealed later"])
+            self.assertEqual(json.loads(durable.getresponse().read())["ack"], "durable")
+            self.assertEqual(receive(ws_to(broker), 2), ["sealed later", "waits for the log"])
 
     def test_sigterm_drains_every_stage_and_ends_with_0(self):
         with Broker() as broker:
@@ -172,12 +178,13 @@ class Lifecycle(unittest.TestCase):
             publish(http_to(broker), "unharmed")
             self.assertEqual(receive(ws_to(broker), 1), ["unharmed"])
 
-    def test_full_ring_answers_503_and_takes_again_when_somebody_consumes(self):
+    def test_full_ring_answers_503_and_takes_again_when_somebody_seals(self):
         with Broker(settings={"ring.slots": 8, "ingest.admission_wait_ms": 50}) as broker:
+            broker.kill("encryptor", 0)
             connection = http_to(broker)
             accepted = []
             for i in range(100):
-                response, body = post(connection, "/input", {"content": f"m{i}"})
+                response, body = post(connection, "/input", {"content": f"m{i}"}, ACCEPTED)
                 if response.status != 200:
                     break
                 accepted.append(f"m{i}")
@@ -185,6 +192,8 @@ class Lifecycle(unittest.TestCase):
             self.assertEqual(len(accepted), 8)
             self.assertEqual(response.headers["Content-Type"], "application/problem+json")
             self.assertIsNotNone(response.headers["Retry-After"])
+            broker.spawn("encryptor", 0)
+            broker.wait_ready()
             client = ws_to(broker)
             self.assertEqual(receive(client, 8), accepted)
             publish(http_to(broker), "again")
@@ -192,15 +201,18 @@ class Lifecycle(unittest.TestCase):
 
     def test_publisher_that_waits_for_room_is_served_when_there_is_some(self):
         with Broker(settings={"ring.slots": 8, "ingest.admission_wait_ms": 20000}) as broker:
+            broker.kill("encryptor", 0)
             connection = http_to(broker)
             for i in range(8):
-                publish(connection, f"m{i}")
+                publish(connection, f"m{i}", headers=ACCEPTED)
             body = json.dumps({"content": "m8"})
-            connection.request("POST", "/input", body, JSON)
+            connection.request("POST", "/input", body, ACCEPTED)
             wait_until(lambda: next(m for m in broker.members() if m["stage"] == "ingest")["counters"]["waits"] > 0, 10,
                        "the publisher waits")
-            self.assertEqual(receive(ws_to(broker), 9), [f"m{i}" for i in range(9)])
+            broker.spawn("encryptor", 0)
+            broker.wait_ready()
             self.assertEqual(connection.getresponse().status, 200)
+            self.assertEqual(receive(ws_to(broker), 9), [f"m{i}" for i in range(9)])
 
     def test_content_arrives_byte_exact(self):
         texts = ["", " ", "plain", "quote\" backslash\\ slash/", "tab\tnewline\nreturn\r", "nul\x00inside", "\x01\x1f\x7f",
