@@ -72,14 +72,18 @@ static struct dsp_channel *find_id(const struct dsp_session *session, uint64_t i
     return NULL;
 }
 
+static bool same(struct cmq_span a, struct cmq_span b)
+{
+    return a.bytes == b.bytes && memcmp(a.data, b.data, a.bytes) == 0;
+}
+
 static struct dsp_channel *find_group(const struct dsp_session *session, struct cmq_span name)
 {
     struct dsp_channel *channel = session->turn;
     for (uint32_t i = 0; i < session->channel_count; i++, channel = channel->next) {
         if (!channel->consumes)
             continue;
-        struct cmq_span own = dsp_group_name(channel->member.group);
-        if (own.bytes == name.bytes && memcmp(own.data, name.data, name.bytes) == 0)
+        if (same(dsp_group_name(channel->member.group), name))
             return channel;
     }
     return NULL;
@@ -218,6 +222,25 @@ static enum cmq_err join(struct dsp_channel *channel, const char *name, const st
     return CMQ_OK;
 }
 
+/* Acks name the group, so a connection is in it once. */
+static bool check_first_of_group(struct dsp_session *session, const struct dsp_command *command)
+{
+    struct dsp_fault fault = {0};
+    const struct dsp_channel *channel = find_group(session, command->group);
+    if (channel == NULL)
+        return true;
+    struct cmq_span topic = dsp_group_topic(channel->member.group);
+    if ((command->present & DSP_HAS_TOPIC) == 0 || same(topic, command->topic)) {
+        refuse_saying(session, command, DSP_CODE_BAD_GROUP,
+                      "this connection consumes from that group already");
+        return false;
+    }
+    (void)cmq_reason_set(&fault.reason, CMQ_ERR_EXISTS, "the group has the topic %.*s", (int)topic.bytes,
+                         (const char *)topic.data);
+    refuse(session, command, &fault, DSP_CODE_GROUP_MISMATCH);
+    return false;
+}
+
 static void consume(struct dsp_session *session, const struct dsp_command *command)
 {
     struct dsp_cursor cursor;
@@ -233,11 +256,8 @@ static void consume(struct dsp_session *session, const struct dsp_command *comma
         refuse_saying(session, command, DSP_CODE_INTERNAL, "there are no groups here");
         return;
     }
-    if (find_group(session, command->group) != NULL) {
-        refuse_saying(session, command, DSP_CODE_BAD_GROUP,
-                      "this connection consumes from that group already");
+    if (!check_first_of_group(session, command))
         return;
-    }
     if (((command->present & DSP_HAS_TOPIC) != 0 && !check_topic(session, command)) ||
         !read_since(session, command, "earliest", &cursor))
         return;

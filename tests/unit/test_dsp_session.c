@@ -409,6 +409,8 @@ static void faults_of_groups_have_their_codes(void **state)
     hear("{\"id\":4,\"error\":{\"code\":\"bad_group\"...");
     say("{\"id\":4,\"consume\":{\"topic\":\"jobs\",\"group\":\"w\"}}");
     hear("{\"id\":4,\"error\":{\"code\":\"bad_group\"...");
+    say("{\"id\":4,\"consume\":{\"topic\":\"past\",\"group\":\"w\"}}");
+    hear("{\"id\":4,\"error\":{\"code\":\"group_mismatch\",\"message\":\"the group has the topic jobs\"}}");
     say("{\"id\":4,\"consume\":{\"topic\":\"jobs\",\"group\":\"old\"}}");
     hear("{\"id\":4,\"error\":{\"code\":\"group_mismatch\",\"message\":\"group old is of topic past\"}}");
     say("{\"id\":4,\"consume\":{\"group\":\"new\"}}");
