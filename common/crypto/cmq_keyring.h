@@ -71,7 +71,7 @@ CMQ_MUST_USE enum cmq_err cmq_keyring_reload(struct cmq_keyring *keyring, bool *
 /* Encryptor side: the newest epoch of the most specific (longest, then fewest wildcards) pattern that matches
  * the topic (checked by the caller), with one seal taken from the reservation, which is renewed, durably,
  * when used up; a key whose limit is reached gets a new epoch first. CMQ_ERR_NOT_FOUND: no pattern matches.
- */
+ * $dead.T is sealed under the keys of T. */
 CMQ_MUST_USE enum cmq_err cmq_keyring_seal_key(struct cmq_keyring *keyring, struct cmq_span topic,
                                                const struct cmq_data_key **ret_key,
                                                struct cmq_reason *reason);

@@ -205,9 +205,20 @@ static bool is_more_specific(struct cmq_span a, struct cmq_span b)
     return memcmp(a.data, b.data, a.bytes) > 0;
 }
 
+/* The topic that a dead letter was published to: it is as secret as what it was. Other topics are their own. */
+static struct cmq_span without_dead(struct cmq_span topic)
+{
+    static const char dead[] = "$dead.";
+    const size_t bytes = sizeof(dead) - 1;
+    if (topic.bytes <= bytes || memcmp(topic.data, dead, bytes) != 0)
+        return topic;
+    return cmq_span_make(topic.data + bytes, topic.bytes - bytes);
+}
+
 struct cmq_key *cmq_key_table_match(const struct cmq_key_table *table, struct cmq_span topic)
 {
     struct cmq_key *best = NULL;
+    topic = without_dead(topic);
     for (size_t i = 0; i < table->newest_count; i++) {
         struct cmq_key *key = &table->keys[table->newest[i]];
         if (cmq_topic_matches(pattern_of(key), topic) &&

@@ -220,7 +220,9 @@ static void seal_key_takes_the_most_specific_pattern(void **state)
                {"ab.cd", "ab.*"}, /* as long and as wild as *.cd, larger bytes */
                {"xy.cd", "*.cd"},
                {"ab.ef", "ab.*"},
-               {"a.b.c", "*.b.c"}}; /* as long as a.*.*, less wild */
+               {"a.b.c", "*.b.c"},     /* as long as a.*.*, less wild */
+               {"$dead.default", ">"}, /* a dead letter is as secret as what it was */
+               {"$dead.orders.eu", "orders.>"}};
     struct cmq_keyring *keyring = keyring_dir_open(&dir, CMQ_KEYRING_ENCRYPTOR);
     rotate(keyring, "orders.>", true);
     rotate(keyring, "orders.*.new", true);
