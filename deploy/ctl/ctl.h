@@ -16,6 +16,7 @@
 #include "common/shm/cmq_ring.h"
 
 #define CTL_EXIT_NOT_RUNNING 1 /* status: a stage has no live instance */
+#define CTL_EXIT_DAMAGED     1 /* verify: records cannot be read */
 
 struct ctl {
     struct cmq_proc_source source; /* --config, --set */
@@ -43,6 +44,7 @@ int ctl_status(struct ctl *ctl);
 int ctl_restart(struct ctl *ctl);
 int ctl_scale(struct ctl *ctl);
 int ctl_key(struct ctl *ctl);
+int ctl_verify(struct ctl *ctl);
 
 /* ---- the ring, seen by an observer ---- */
 

@@ -48,7 +48,7 @@ struct command {
 
 static const struct argp_option plain_options[] = {COMMON_OPTIONS, {0}};
 static const struct argp_option status_options[] = {
-    COMMON_OPTIONS, {"json", OPTION_JSON, NULL, 0, "one JSON object with all counters", 0}, {0}};
+    COMMON_OPTIONS, {"json", OPTION_JSON, NULL, 0, "one JSON object", 0}, {0}};
 static const struct argp_option supervisor_options[] = {COMMON_OPTIONS, SUPERVISOR_OPTIONS, {0}};
 static const struct argp_option config_options[] = {
     {"sample", OPTION_SAMPLE, NULL, 0, "a settings file with every key at its default, as comments", 0},
@@ -58,8 +58,9 @@ static const struct argp_option config_options[] = {
 static const struct command commands[] = {
     {"init", "", "Make the run directory, the keys and the ring, whatever is missing.", 0, true, ctl_init,
      plain_options, 0},
-    {"status", "", "Show the ring and every instance. Exit status 1 if a stage has no live instance.", 0,
-     true, ctl_status, status_options, 0},
+    {"status", "",
+     "Show the ring, the log and every instance. Exit status 1 if a stage has no live instance.", 0, true,
+     ctl_status, status_options, 0},
     {"restart", "STAGE[:N]", "Restart a stage, one instance after the other, or one instance.", 1, true,
      ctl_restart, supervisor_options, 0},
     {"scale", "STAGE COUNT", "Start or stop instances until 0 to COUNT-1 run; COUNT is 1 to 8.", 2, true,
@@ -71,6 +72,10 @@ static const struct command commands[] = {
      "Show the data keys, or begin a new epoch for a topic pattern (default \">\"). Needs the key-encryption "
      "key.",
      2, true, ctl_key, status_options, 1},
+    {"verify", "",
+     "Read the whole log and open everything in it. Exit status 1 if records are damaged. Needs the "
+     "key-encryption key.",
+     0, true, ctl_verify, status_options, 0},
     {"config", "", "Print --sample or --reference.", 0, false, ctl_config, config_options, 0},
 };
 
@@ -178,7 +183,7 @@ static const struct command *find_command(const char *name)
  * parsers. */
 static const struct command *parse_arguments(int argc, char **argv, struct ctl *ctl, int *ret_exit_code)
 {
-    static char doc[1024];
+    static char doc[2048];
     static char own_name[64];
     size_t bytes = (size_t)snprintf(doc, sizeof doc, "Look after a CipherMQ broker.\vCommands:\n");
     for (size_t i = 0; i < CMQ_COUNT_OF(commands); i++)
