@@ -122,6 +122,15 @@ static void close_if_empty(struct dsp_groups *groups, struct dsp_group *group)
         group_free(groups, group);
 }
 
+static void close_empty(struct dsp_groups *groups)
+{
+    struct dsp_group *next;
+    for (struct dsp_group *group = groups->groups; group != NULL; group = next) {
+        next = group->next;
+        close_if_empty(groups, group);
+    }
+}
+
 void dsp_groups_free(struct dsp_groups *groups)
 {
     if (groups == NULL)
@@ -135,12 +144,8 @@ void dsp_groups_free(struct dsp_groups *groups)
         dsp_hand_unref(groups, dead->hand);
         free(dead);
     }
-    for (struct dsp_group *group, *next = groups->groups; (group = next) != NULL;) {
-        next = group->next;
-        cmq_assert(group->members == NULL);
-        close_if_empty(groups, group);
-    }
-    cmq_assert(groups->groups == NULL);
+    close_empty(groups);
+    cmq_assert(groups->groups == NULL); /* no member is left */
     dsp_commit_stop(groups);
     for (struct dsp_range *range; (range = groups->spare_ranges) != NULL;) {
         groups->spare_ranges = range->next;
@@ -234,6 +239,7 @@ void dsp_flight_pop(struct dsp_groups *groups, struct dsp_member *member)
     member->flight = run->next;
     if (member->flight == NULL)
         member->flight_last = NULL;
+    member->flight_runs--;
     dsp_run_drop(groups, run);
 }
 
@@ -377,6 +383,7 @@ enum cmq_err dsp_group_peek(struct dsp_groups *groups, struct dsp_member *member
     struct dsp_group *group = member->group;
     enum cmq_err err = CMQ_ERR_AGAIN;
     forget_held(groups);
+    groups->steps = 0;
     while (dsp_has_room(group, member) && !groups->draining) {
         const uint32_t room = room_of(group, member);
         struct dsp_range *run = group->returned.head;
@@ -400,6 +407,11 @@ enum cmq_err dsp_group_peek(struct dsp_groups *groups, struct dsp_member *member
     }
     if (err == CMQ_ERR_AGAIN)
         waiting_add(group, member);
+    else if (err == CMQ_ERR_TIMEOUT) {
+        dsp_waiting_remove(group, member);
+        err = CMQ_ERR_AGAIN;
+        dsp_commit_flush(groups);
+    }
     return groups->nomem ? CMQ_ERR_NOMEM : err;
 }
 
@@ -428,6 +440,8 @@ static struct dsp_range *cut_run(struct dsp_groups *groups, struct dsp_group *gr
     } else {
         hand->handed += count;
         hand->offset = after;
+        if (hand->handed == hand->message_count)
+            group->current = NULL; /* nobody is to be woken for it */
     }
     return part;
 }
@@ -461,6 +475,7 @@ enum cmq_err dsp_group_take(struct dsp_groups *groups, struct dsp_member *member
     else
         member->flight = run;
     member->flight_last = run;
+    member->flight_runs++;
     member->flight_count += count;
     group->pending += count;
     group->peeked_run = NULL;
@@ -502,8 +517,11 @@ uint64_t dsp_groups_durable(struct dsp_groups *groups)
 
 void dsp_groups_poke(struct dsp_groups *groups)
 {
-    if (groups->dead != NULL)
+    if (groups->dead != NULL) {
         groups->due_ns = cmq_min_u64(groups->due_ns, dsp_dead_tick(groups, cmq_clock_mono_ns()));
+        close_empty(groups);
+    }
+    dsp_commit_flush(groups);
     for (struct dsp_group *group = groups->groups; group != NULL; group = group->next)
         dsp_wake_if_more(groups, group);
 }
@@ -546,10 +564,8 @@ uint64_t dsp_groups_tick(struct dsp_groups *groups, uint64_t now_ns)
         dsp_wake_if_more(groups, group);
     }
     groups->due_ns = cmq_min_u64(groups->due_ns, dsp_dead_tick(groups, now_ns));
-    for (struct dsp_group *group = groups->groups; group != NULL; group = next) {
-        next = group->next;
-        close_if_empty(groups, group);
-    }
+    close_empty(groups);
+    dsp_commit_flush(groups);
     return groups->due_ns;
 }
 

@@ -41,7 +41,7 @@ struct dsp_member {
     struct dsp_member *next, *prev;
     struct dsp_member *waiting_next, *waiting_prev;
     struct dsp_range *flight, *flight_last; /* by the time they were taken */
-    uint32_t flight_count;                  /* messages */
+    uint32_t flight_count, flight_runs;     /* messages; and ranges, some of which may be over */
     uint32_t credit; /* dsp_group_set_credit; most messages in flight; auto-ack: UINT32_MAX */
     uint64_t ack_wait_ns;
     uint32_t number; /* names it in the states of messages */
@@ -98,8 +98,9 @@ struct dsp_batch {
     struct cmq_span messages; /* from message `first` on; behind the count there may be more bytes */
     size_t offset;            /* where they begin in the unit's messages */
 };
-/* What the member may have next. Nothing is taken. CMQ_ERR_AGAIN: nothing now, or no credit. Nobody may call another
- * dsp_group function between peek and take. */
+/* What the member may have next. Nothing is taken. CMQ_ERR_AGAIN: nothing now, or no credit; the member is waiting then. If
+ * it is not waiting, many records were looked at and had nothing for the group: ask again, when others had their turn.
+ * Nobody may call another dsp_group function between peek and take. */
 CMQ_MUST_USE enum cmq_err dsp_group_peek(struct dsp_groups *groups, struct dsp_member *member,
                                          struct dsp_batch *ret_batch);
 /* Takes the first `count` (> 0) of the peeked messages into the flight; `bytes` of them were read. Those among them that are

@@ -3,6 +3,8 @@
 #include "common/base/cmq_clock.h"
 #include "dispatcher/dsp_groups_int.h"
 
+enum { RUNS_MIN = 64 };
+
 /* The state of a message in this member's flight; NULL: it is not. */
 static struct dsp_message *in_flight(struct dsp_member *member, struct cmq_id id, uint32_t attempt,
                                      struct dsp_hand **ret_hand)
@@ -41,6 +43,35 @@ static void trim_flight(struct dsp_groups *groups, struct dsp_member *member)
     }
 }
 
+/* Runs that are over behind one that is not: a message that is never acked would keep all of them. Only when they are most of
+ * the flight, so that each is looked at a few times. */
+static void sweep_flight(struct dsp_groups *groups, struct dsp_member *member)
+{
+    struct dsp_range *next = member->flight;
+    if (member->flight_runs < RUNS_MIN || member->flight_runs / 2 < member->flight_count)
+        return;
+    member->flight = member->flight_last = NULL;
+    for (struct dsp_range *run; (run = next) != NULL;) {
+        next = run->next;
+        while (run->count > 0 && !is_live(run, run->first, member->number)) {
+            run->first++;
+            run->count--;
+            run->offset = DSP_OFFSET_UNKNOWN;
+        }
+        if (run->count == 0) {
+            member->flight_runs--;
+            dsp_run_drop(groups, run);
+            continue;
+        }
+        run->next = NULL;
+        if (member->flight_last != NULL)
+            member->flight_last->next = run;
+        else
+            member->flight = run;
+        member->flight_last = run;
+    }
+}
+
 static void finish(struct dsp_groups *groups, struct dsp_member *member, struct dsp_hand *hand,
                    uint32_t index)
 {
@@ -56,6 +87,7 @@ static void after_acks(struct dsp_groups *groups, struct dsp_member *member)
     struct dsp_group *group = member->group;
     cmq_ring_gauge(groups->setup.ring, CMQ_COUNT_BACKLOG, groups->hand_count);
     trim_flight(groups, member);
+    sweep_flight(groups, member);
     if (groups->draining)
         return;
     if (member->waiting && dsp_has_room(group, member) && dsp_may_have_more(groups, group)) {
@@ -75,30 +107,36 @@ void dsp_group_skip(struct dsp_groups *groups, struct dsp_member *member, struct
     trim_flight(groups, member);
 }
 
+/* For whoever takes over: everything below the lowest record in hand is done, and the first part of that. */
+static void note(struct dsp_groups *groups, struct dsp_group *group, uint64_t last_seq)
+{
+    const struct dsp_hand *lowest = group->hands;
+    const struct cmq_id now = lowest != NULL ? (struct cmq_id){.seq = lowest->seq, .index = lowest->low}
+                                             : (struct cmq_id){.seq = last_seq + 1};
+    if (now.seq == group->noted.seq && now.index == group->noted.index)
+        return;
+    group->noted = now;
+    enum cmq_err err = dsp_ledger_note(groups->setup.ledger, group->ledger.id, now.seq, now.index);
+    (void)err; /* LOST: the records are not ours any more, and come twice */
+}
+
 void dsp_group_delivered(struct dsp_groups *groups, struct dsp_member *member)
 {
     struct dsp_group *group = member->group;
     if (group == NULL || member->flight == NULL)
         return;
     cmq_assert(group->auto_ack);
-    uint64_t seq = 0;
+    uint64_t last_seq = 0;
     while (member->flight != NULL) {
         struct dsp_range *run = member->flight;
-        seq = run->hand->seq;
+        last_seq = cmq_max_u64(last_seq, run->hand->seq);
         dsp_hand_done(groups, run->hand, run->first, run->count);
         group->pending -= run->count;
         dsp_flight_pop(groups, member);
     }
     member->flight_count = 0;
-    /* For whoever takes over: everything below the lowest record in hand is done, and the first part of that. */
-    const struct dsp_hand *lowest = group->hands;
-    enum cmq_err err = CMQ_OK;
-    if (lowest == NULL)
-        err = dsp_ledger_note(groups->setup.ledger, group->ledger.id, seq + 1, 0);
-    else if (lowest->low > 0)
-        err = dsp_ledger_note(groups->setup.ledger, group->ledger.id, lowest->seq, lowest->low);
+    note(groups, group, last_seq);
     cmq_ring_gauge(groups->setup.ring, CMQ_COUNT_BACKLOG, groups->hand_count);
-    (void)err; /* LOST: the records are not ours any more, and come twice */
     if (groups->draining)
         dsp_group_let_go(groups, group);
     else

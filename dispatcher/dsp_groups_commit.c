@@ -87,6 +87,14 @@ void dsp_commit_release(struct dsp_groups *groups, const struct dsp_group *group
 
 /* ---- acks of records that are not done ---- */
 
+/* Deliveries that are stored: whoever has the record next adds those that were lost with owners before. If this process
+ * dies, it is one of those, and what is in a flight now is the delivery that is lost with it. */
+static uint32_t attempts_of(const struct dsp_hand *hand, const struct dsp_message *message)
+{
+    uint32_t counted = hand->losses + (message->state == DSP_FLIGHT ? 1u : 0u);
+    return message->attempt > counted ? message->attempt - counted : 0;
+}
+
 /* Entries of messages [first, end). */
 static size_t describe(const struct dsp_hand *hand, uint32_t first, uint32_t end, struct dsp_acked *ret_acked)
 {
@@ -94,7 +102,7 @@ static size_t describe(const struct dsp_hand *hand, uint32_t first, uint32_t end
     for (uint32_t i = first; i < end; i++) {
         const struct dsp_message *message = &hand->states[i];
         bool done = message->state == DSP_DONE;
-        uint32_t attempts = done ? 0 : message->attempt;
+        uint32_t attempts = done ? 0 : attempts_of(hand, message);
         if (!done && attempts == 0)
             continue;
         struct dsp_acked *last = count > 0 ? &ret_acked[count - 1] : NULL;
@@ -161,8 +169,11 @@ void dsp_commit_flush(struct dsp_groups *groups)
         if (commit->count == 0 && !groups->busy)
             groups->durable = groups->ticket;
     }
-    if (commit->due_ns != 0)
+    /* A signal for each frame would be a change of threads for each. */
+    if (commit->due_ns != 0 && commit->due_ns < groups->sleeping_ns) {
+        groups->sleeping_ns = 0;
         pthread_cond_signal(&groups->changed);
+    }
     pthread_mutex_unlock(&groups->lock);
 }
 
@@ -189,12 +200,16 @@ static bool wait_for_changes(struct dsp_groups *groups)
         if (groups->stop)
             return false;
         if (commit->due_ns == 0) {
+            groups->sleeping_ns = UINT64_MAX;
             pthread_cond_wait(&groups->changed, &groups->lock);
+            groups->sleeping_ns = 0;
             continue;
         }
+        groups->sleeping_ns = commit->due_ns;
         const struct timespec until = {.tv_sec = (time_t)(commit->due_ns / CMQ_NS_PER_S),
                                        .tv_nsec = (long)(commit->due_ns % CMQ_NS_PER_S)};
         (void)pthread_cond_timedwait(&groups->changed, &groups->lock, &until);
+        groups->sleeping_ns = 0;
     }
 }
 

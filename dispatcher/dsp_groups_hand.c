@@ -10,6 +10,7 @@
 enum {
     CLAIM_RECORDS_MAX = 64,
     CLAIM_MESSAGES = 65536, /* about so many are claimed at a time */
+    STEPS_MAX = 1024,       /* records that one peek passes without finding anything */
     ACKED_MAX = 1024
 };
 /* States of all records in hand together; one record may have more. */
@@ -396,8 +397,8 @@ static enum cmq_err open_next(struct dsp_groups *groups, struct dsp_group *group
     group->usual_messages = hand->message_count;
     if (group->auto_ack) {
         pass_noted(groups, hand);
-        hand->handed = hand->low;
-        hand->offset = DSP_OFFSET_UNKNOWN;
+        hand->handed = hand->low; /* other topics may stand first, too */
+        hand->offset = hand->low > 0 ? DSP_OFFSET_UNKNOWN : 0;
     }
     if (hand->done_count == hand->message_count)
         dsp_hand_done(groups, hand, 0, 0);
@@ -424,8 +425,10 @@ static enum cmq_err claim_more(struct dsp_groups *groups, struct dsp_group *grou
     }
     if (err != CMQ_OK)
         return err;
-    group->looked_stored = 0;
     group->claim = claim;
+    /* The lowest free ones reach to the end: behind them there is nothing to look for. */
+    group->looked_stored = claim.to == stored ? stored : 0;
+    group->looked_ns = now_ns;
     return CMQ_OK;
 }
 
@@ -455,6 +458,8 @@ enum cmq_err dsp_hand_next(struct dsp_groups *groups, struct dsp_group *group, u
             if (group->hand_count > 0 &&
                 (group->hand_count >= HANDS_MAX || groups->state_bytes >= STATE_BYTES_MAX))
                 return CMQ_ERR_AGAIN;
+            if (groups->steps++ >= STEPS_MAX)
+                return CMQ_ERR_TIMEOUT;
             err = open_next(groups, group);
         } else {
             err = claim_more(groups, group, room);

@@ -82,6 +82,7 @@ struct dsp_group {
     struct cmq_journal_pos near;
     uint64_t looked_stored, looked_ns; /* nothing to claim when the log ended here */
     uint64_t floor;                    /* of the log, when it was looked at last */
+    struct cmq_id noted;               /* auto-ack: what the ledger was told last */
     uint32_t usual_messages;           /* of a record */
     /* Where a walk over a record's messages was last. */
     uint64_t walk_seq;
@@ -125,6 +126,7 @@ struct dsp_groups {
     struct dsp_record *held;
     size_t state_bytes;
     uint64_t due_ns, ticket;
+    uint32_t steps; /* records opened by this peek */
     bool draining, nomem;
 
     pthread_t thread;
@@ -132,7 +134,9 @@ struct dsp_groups {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct dsp_commit building, committing; /* building: under lock; committing: the ledger thread's */
-    uint64_t durable;                       /* under lock, as the next two */
+    uint64_t durable;                       /* under lock, as all that follow */
+    uint64_t
+        sleeping_ns; /* the ledger thread sleeps until then (UINT64_MAX: until told); 0: it does not sleep */
     bool busy, stop;
 };
 
@@ -157,7 +161,7 @@ void dsp_runs_remove(struct dsp_run_list *list, struct dsp_range *range);
 void dsp_run_drop(struct dsp_groups *groups, struct dsp_range *run);
 void dsp_hand_unref(struct dsp_groups *groups, struct dsp_hand *hand);
 struct dsp_hand *dsp_hand_find(struct dsp_group *group, uint64_t seq);
-/* Makes group->current a record with something to hand out. CMQ_ERR_AGAIN: there is none. */
+/* Makes group->current a record with something to hand out. CMQ_ERR_AGAIN: there is none. CMQ_ERR_TIMEOUT: looked enough. */
 CMQ_MUST_USE enum cmq_err dsp_hand_next(struct dsp_groups *groups, struct dsp_group *group, uint32_t room);
 /* Messages first .. first + count - 1 are done. Explicit acks: their states were set. */
 void dsp_hand_done(struct dsp_groups *groups, struct dsp_hand *hand, uint32_t first, uint32_t count);

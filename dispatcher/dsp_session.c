@@ -340,6 +340,8 @@ static enum dsp_send fill_group(struct dsp_channel *channel, enum cmq_err *ret_e
         struct dsp_batch batch;
         enum cmq_err err = dsp_group_peek(groups, &channel->member, &batch);
         if (err == CMQ_ERR_AGAIN) {
+            if (!channel->member.waiting)
+                return finish_group(&handing, DSP_SEND_LATER); /* it has only looked long enough */
             enum dsp_send send = finish_group(&handing, DSP_SEND_NOTHING);
             /* More in the log is of no use to a member without credit; its acks wake it. */
             bool paused = channel->member.flight_count >= channel->member.credit;

@@ -18,7 +18,7 @@ struct fake_record {
 
 struct cmq_ring {
     uint64_t counters[CMQ_COUNTER_COUNT];
-    uint64_t stored_max;
+    uint64_t stored_max, durable_max;
 };
 
 /* Behind the log that tests see. */
@@ -47,7 +47,7 @@ struct fake_log *fake_log_new(void)
     full->records = calloc(RECORDS_MAX, sizeof(*full->records));
     cmq_assert(full->records != NULL);
     full->floor = 1;
-    full->ring.stored_max = UINT64_MAX;
+    full->ring.stored_max = full->ring.durable_max = UINT64_MAX;
     full->log.ring = &full->ring;
     keyring_dir_create(&full->dir);
     full->log.sealing = keyring_dir_open(&full->dir, CMQ_KEYRING_ENCRYPTOR);
@@ -192,6 +192,11 @@ void fake_log_set_stored(struct fake_log *log, uint64_t seq)
     ((struct full_log *)log)->ring.stored_max = seq;
 }
 
+void fake_log_set_durable(struct fake_log *log, uint64_t seq)
+{
+    log->ring->durable_max = seq;
+}
+
 uint64_t fake_log_counter(const struct fake_log *log, enum cmq_counter counter)
 {
     return log->ring->counters[counter];
@@ -213,6 +218,11 @@ uint64_t cmq_ring_stored_seq(struct cmq_ring *ring)
 {
     (void)ring;
     return stored_of(the_log);
+}
+
+uint64_t cmq_ring_durable_seq(struct cmq_ring *ring)
+{
+    return cmq_min_u64(stored_of(the_log), ring->durable_max);
 }
 
 void cmq_ring_state(struct cmq_ring *ring, struct cmq_ring_state *ret_state)

@@ -46,6 +46,8 @@ void fake_log_damage(struct fake_log *log, uint64_t seq);
 void fake_log_set_floor(struct fake_log *log, uint64_t seq);
 /* Only records below are stored yet; UINT64_MAX: all. */
 void fake_log_set_stored(struct fake_log *log, uint64_t seq);
+/* Only records below survive a power cut yet; UINT64_MAX: all that are stored. */
+void fake_log_set_durable(struct fake_log *log, uint64_t seq);
 uint64_t fake_log_counter(const struct fake_log *log, enum cmq_counter counter);
 
 #endif

@@ -1,0 +1,647 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <string.h>
+
+#include "common/base/cmq_clock.h"
+#include "common/wire/cmq_batch.h"
+#include "dispatcher/dsp_groups_int.h"
+#include "tests/support/groups_bench.h"
+
+static struct bench *bench;
+static struct bench_engine *a;
+
+static int setup(void **state)
+{
+    (void)state;
+    bench = bench_start();
+    a = bench_open(bench, 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    bench_stop(bench);
+    return 0;
+}
+
+static void leave(struct bench_engine *engine, struct dsp_member *member)
+{
+    dsp_group_leave(engine->groups, member);
+}
+
+static uint64_t records(unsigned count, uint32_t messages)
+{
+    uint64_t seq = 0;
+    while (count-- > 0)
+        seq = fake_log_texts(bench->log, "jobs", messages, 'm');
+    return seq;
+}
+
+/* A tick as it will be so much later. */
+static uint64_t tick_in(struct bench_engine *engine, uint64_t ms)
+{
+    return dsp_groups_tick(engine->groups, cmq_clock_mono_ns() + ms * CMQ_NS_PER_MS);
+}
+
+static struct cmq_id id_of(uint64_t seq, uint32_t index)
+{
+    return (struct cmq_id){.seq = seq, .index = index};
+}
+
+/* ---- acks ---- */
+
+static void messages_come_in_order_and_are_done_when_all_are_acked(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    records(2, 5);
+    bench_consume(a, &member, "w", 0);
+    assert_got(bench_take(a, &member, 3), 1, 0, 3, 1);
+    assert_got(bench_take(a, &member, 100), 1, 3, 2, 1);
+    assert_got(bench_take(a, &member, 100), 2, 0, 5, 1);
+    assert_nothing(bench_take(a, &member, 100));
+    assert_true(member.waiting);
+    static const uint32_t order[] = {3, 0, 4, 1, 2};
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_int_equal(bench_ack(a, &member, 2, order[i]), DSP_ACK_OK);
+        assert_int_equal(bench_ack(a, &member, 1, 4 - order[i]), DSP_ACK_OK);
+    }
+    assert_int_equal(member.flight_count, 0);
+    bench_commit(a);
+    bench_wait_floor(a, "w", 3);
+    leave(a, &member);
+}
+
+static void what_was_not_acked_comes_back_and_what_was_does_not(void **unused)
+{
+    (void)unused;
+    static struct dsp_member first, second;
+    records(1, 10);
+    bench_consume(a, &first, "w", 0);
+    bench_consume(a, &second, "w", 0);
+    assert_got(bench_take(a, &first, 10), 1, 0, 10, 1);
+    for (uint32_t i = 0; i < 10; i += 3)
+        assert_int_equal(bench_ack(a, &first, 1, i), DSP_ACK_OK);
+    leave(a, &first);
+    assert_got(bench_take(a, &second, 10), 1, 1, 2, 2);
+    assert_got(bench_take(a, &second, 10), 1, 4, 2, 2);
+    assert_got(bench_take(a, &second, 1), 1, 7, 1, 2);
+    assert_got(bench_take(a, &second, 10), 1, 8, 1, 2);
+    assert_nothing(bench_take(a, &second, 10));
+    assert_int_equal(dsp_group_ack_upto(a->groups, &second, id_of(1, 7)), 5);
+    assert_int_equal(dsp_group_ack_upto(a->groups, &second, id_of(9, 0)), 1);
+    bench_commit(a);
+    bench_wait_floor(a, "w", 2);
+    leave(a, &second);
+}
+
+static void acks_of_another_delivery_are_stale(void **unused)
+{
+    (void)unused;
+    static struct dsp_member first, second;
+    records(1, 4);
+    bench_consume(a, &first, "w", 0);
+    bench_consume(a, &second, "w", 0);
+    assert_got(bench_take(a, &first, 2), 1, 0, 2, 1);
+    assert_int_equal(bench_ack(a, &first, 1, 2), DSP_ACK_STALE);
+    assert_int_equal(bench_ack(a, &first, 1, 99), DSP_ACK_STALE);
+    assert_int_equal(bench_ack(a, &first, 7, 0), DSP_ACK_STALE);
+    assert_int_equal(bench_ack(a, &second, 1, 0), DSP_ACK_STALE);
+    assert_int_equal(dsp_group_ack(a->groups, &first, id_of(1, 0), 2), DSP_ACK_STALE);
+    assert_int_equal(dsp_group_nack(a->groups, &first, id_of(1, 0), 1, 0), DSP_ACK_OK);
+    assert_int_equal(bench_ack(a, &first, 1, 0), DSP_ACK_STALE);
+    assert_got(bench_take(a, &first, 9), 1, 0, 1, 2);
+    assert_int_equal(dsp_group_ack(a->groups, &first, id_of(1, 0), 1), DSP_ACK_STALE);
+    assert_int_equal(dsp_group_ack(a->groups, &first, id_of(1, 0), 2), DSP_ACK_OK);
+    assert_int_equal(bench_ack(a, &first, 1, 0), DSP_ACK_STALE);
+    assert_int_equal(fake_log_counter(bench->log, CMQ_COUNT_ACKS), 1);
+    assert_int_equal(fake_log_counter(bench->log, CMQ_COUNT_STALE_ACKS), 8);
+    leave(a, &first);
+    leave(a, &second);
+}
+
+static void a_skipped_message_is_done_without_an_ack(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    records(1, 2);
+    bench_consume(a, &member, "w", 0);
+    assert_got(bench_take(a, &member, 2), 1, 0, 2, 1);
+    dsp_group_skip(a->groups, &member, id_of(1, 0));
+    dsp_group_skip(a->groups, &member, id_of(1, 1));
+    assert_int_equal(member.flight_count, 0);
+    assert_int_equal(fake_log_counter(bench->log, CMQ_COUNT_ACKS), 0);
+    dsp_groups_poke(a->groups); /* nobody asks for a ticket */
+    bench_wait_floor(a, "w", 2);
+    leave(a, &member);
+}
+
+static void acks_are_kept_although_nobody_asks_for_a_ticket(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    records(2, 2);
+    bench_consume(a, &member, "w", 0);
+    assert_got(bench_take(a, &member, 2), 1, 0, 2, 1);
+    assert_int_equal(dsp_group_ack_upto(a->groups, &member, id_of(1, 1)), 2);
+    (void)tick_in(a, 0);
+    bench_wait_floor(a, "w", 2);
+    leave(a, &member);
+}
+
+/* ---- redelivery ---- */
+
+static void nacked_messages_come_again_after_their_delay(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    records(1, 6);
+    bench_consume(a, &member, "w", 0);
+    assert_got(bench_take(a, &member, 6), 1, 0, 6, 1);
+    assert_int_equal(dsp_group_nack(a->groups, &member, id_of(1, 4), 0, 50000), DSP_ACK_OK);
+    assert_int_equal(dsp_group_nack(a->groups, &member, id_of(1, 2), 1, 90000), DSP_ACK_OK);
+    assert_int_equal(dsp_group_nack(a->groups, &member, id_of(1, 1), 1, 0), DSP_ACK_OK);
+    assert_int_equal(member.flight_count, 3);
+    assert_got(bench_take(a, &member, 6), 1, 1, 1, 2);
+    assert_nothing(bench_take(a, &member, 6));
+    assert_int_equal(dsp_group_ack_upto(a->groups, &member, id_of(9, 0)), 4);
+    assert_true(dsp_groups_due(a->groups) != UINT64_MAX);
+    (void)tick_in(a, 60000);
+    assert_got(bench_take(a, &member, 6), 1, 4, 1, 2);
+    assert_nothing(bench_take(a, &member, 6));
+    (void)tick_in(a, 91000);
+    assert_got(bench_take(a, &member, 6), 1, 2, 1, 2);
+    leave(a, &member);
+}
+
+static void what_nobody_acks_in_time_comes_again_to_whoever_waits(void **unused)
+{
+    (void)unused;
+    static struct dsp_member slow, other;
+    records(1, 3);
+    bench_consume(a, &slow, "w", 0);
+    bench_consume(a, &other, "w", 0);
+    assert_got(bench_take(a, &slow, 3), 1, 0, 3, 1);
+    assert_nothing(bench_take(a, &other, 3));
+    assert_int_equal(bench_ack(a, &slow, 1, 1), DSP_ACK_OK);
+    a->ready_count = 0;
+    (void)tick_in(a, 500);
+    assert_int_equal(slow.flight_count, 2);
+    (void)tick_in(a, 1001);
+    assert_int_equal(slow.flight_count, 0);
+    assert_true(a->ready_count >= 1);
+    assert_ptr_equal(a->ready[0], &other);
+    assert_int_equal(bench_ack(a, &slow, 1, 0), DSP_ACK_STALE);
+    assert_got(bench_take(a, &other, 3), 1, 0, 1, 2);
+    assert_got(bench_take(a, &other, 3), 1, 2, 1, 2);
+    leave(a, &slow);
+    leave(a, &other);
+}
+
+static void header_is(struct cmq_mp_reader *headers, const char *name, const char *value)
+{
+    struct cmq_span text;
+    assert_int_equal(cmq_mp_read_str(headers, &text), CMQ_OK);
+    assert_int_equal(text.bytes, strlen(name));
+    assert_memory_equal(text.data, name, text.bytes);
+    assert_int_equal(cmq_mp_read_str(headers, &text), CMQ_OK);
+    assert_int_equal(text.bytes, strlen(value));
+    assert_memory_equal(text.data, value, text.bytes);
+}
+
+static void a_message_delivered_too_often_becomes_a_dead_letter(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    struct cmq_mp_reader reader;
+    struct cmq_message_full message;
+    struct cmq_mp_value map;
+    records(1, 2);
+    bench_consume(a, &member, "w", 2);
+    assert_got(bench_take(a, &member, 2), 1, 0, 2, 1);
+    assert_int_equal(bench_ack(a, &member, 1, 0), DSP_ACK_OK);
+    assert_int_equal(dsp_group_nack(a->groups, &member, id_of(1, 1), 0, 0), DSP_ACK_OK);
+    assert_got(bench_take(a, &member, 2), 1, 1, 1, 2);
+    a->publish = CMQ_ERR_FULL;
+    (void)tick_in(a, 1001);
+    (void)tick_in(a, 2000);
+    assert_true(a->letters_refused >= 1);
+    a->publish = CMQ_OK;
+    fake_log_set_durable(bench->log, 2);
+    assert_true(dsp_groups_due(a->groups) != UINT64_MAX);
+    (void)tick_in(a, 3000);
+    (void)tick_in(a, 4000);
+    assert_int_equal(a->letter_count, 1);
+    assert_string_equal(a->letters[0].topic, "$dead.jobs");
+    cmq_mp_reader_init(&reader, cmq_span_make(a->letters[0].message, a->letters[0].bytes));
+    assert_int_equal(cmq_message_read(&reader, &message), CMQ_OK);
+    assert_true(message.text && message.body.bytes == 2 && memcmp(message.body.data, "m1", 2) == 0);
+    cmq_mp_reader_init(&reader, message.headers);
+    assert_int_equal(cmq_mp_read(&reader, &map), CMQ_OK);
+    assert_int_equal(map.count, 4);
+    header_is(&reader, "cmq-dead-reason", "max_deliver");
+    header_is(&reader, "cmq-dead-group", "w");
+    header_is(&reader, "cmq-dead-id", "1-1");
+    header_is(&reader, "cmq-dead-attempts", "2");
+    /* Not before the letter is safe is the message done. */
+    bench_commit(a);
+    bench_wait_floor(a, "w", 1);
+    fake_log_set_durable(bench->log, UINT64_MAX);
+    (void)tick_in(a, 5000);
+    bench_wait_floor(a, "w", 2);
+    assert_nothing(bench_take(a, &member, 2));
+    leave(a, &member);
+}
+
+static void a_letter_whose_group_has_nobody_left_ends_all_the_same(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    records(1, 2);
+    bench_consume(a, &member, "w", 1);
+    assert_got(bench_take(a, &member, 1), 1, 0, 1, 1);
+    fake_log_set_durable(bench->log, 1);
+    leave(a, &member); /* its message dies */
+    (void)tick_in(a, 10);
+    assert_int_equal(a->letter_count, 1);
+    fake_log_set_durable(bench->log, UINT64_MAX);
+    dsp_groups_poke(a->groups);
+    struct bench_engine *b = bench_open(bench, 1);
+    static struct dsp_member other;
+    bench_consume(b, &other, "w", 1);
+    struct bench_got got = bench_take_soon(b, &other, 9);
+    assert_int_equal(got.seq, 1);
+    assert_int_equal(got.first, 1);
+    leave(b, &other);
+}
+
+/* ---- bounds ---- */
+
+static void credit_and_pending_acks_bound_what_is_handed_out(void **unused)
+{
+    (void)unused;
+    static struct dsp_member one, two;
+    const struct dsp_group_options options = {.start_seq = 1, .ack_wait_ms = 1000, .max_ack_pending = 6};
+    const struct cmq_span topic = cmq_span_make("jobs", 4);
+    records(3, 4);
+    assert_int_equal(dsp_group_join(a->groups, "w", topic, &options, &one, NULL), CMQ_OK);
+    assert_int_equal(dsp_group_join(a->groups, "w", topic, &options, &two, NULL), CMQ_OK);
+    dsp_group_set_credit(a->groups, &one, 3);
+    assert_got(bench_take(a, &one, 9), 1, 0, 3, 1);
+    assert_nothing(bench_take(a, &one, 9));
+    assert_got(bench_take(a, &two, 9), 1, 3, 1, 1);
+    assert_got(bench_take(a, &two, 9), 2, 0, 2, 1);
+    assert_nothing(bench_take(a, &two, 9));
+    a->ready_count = 0;
+    assert_int_equal(bench_ack(a, &one, 1, 1), DSP_ACK_OK);
+    assert_true(a->ready_count == 1 && a->ready[0] == &one);
+    assert_got(bench_take(a, &one, 9), 2, 2, 1, 1);
+    dsp_group_set_credit(a->groups, &one, 0);
+    assert_int_equal(bench_ack(a, &one, 2, 2), DSP_ACK_OK);
+    assert_nothing(bench_take(a, &one, 9));
+    a->ready_count = 0;
+    dsp_group_set_credit(a->groups, &one, 9);
+    assert_true(a->ready_count == 1 && a->ready[0] == &one);
+    leave(a, &one);
+    leave(a, &two);
+}
+
+static void members_that_wait_get_their_turn(void **unused)
+{
+    (void)unused;
+    static struct dsp_member members[3];
+    for (int i = 0; i < 3; i++) {
+        bench_consume(a, &members[i], "w", 0);
+        assert_nothing(bench_take(a, &members[i], 1));
+    }
+    for (unsigned turn = 0; turn < 6; turn++) {
+        a->ready_count = 0;
+        records(1, 1);
+        dsp_groups_poke(a->groups);
+        assert_true(a->ready_count >= 1);
+        struct dsp_member *next = a->ready[0];
+        assert_ptr_equal(next, &members[turn % 3]);
+        assert_got(bench_take(a, next, 1), turn + 1, 0, 1, 1);
+        for (int i = 0; i < 3; i++) /* those that were woken for nothing wait on, in the old order */
+            if (!members[(turn + 1 + (unsigned)i) % 3].waiting)
+                assert_nothing(bench_take(a, &members[(turn + 1 + (unsigned)i) % 3], 1));
+    }
+    for (int i = 0; i < 3; i++)
+        leave(a, &members[i]);
+}
+
+static void a_long_way_to_the_next_message_is_gone_in_steps(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    for (int i = 0; i < 5000; i++)
+        (void)fake_log_texts(bench->log, "other", 1, 'o');
+    records(1, 1);
+    bench_consume(a, &member, "w", 0);
+    assert_nothing(bench_take(a, &member, 1)); /* others had to wait for all of it else */
+    unsigned calls = 1;
+    struct bench_got got;
+    do {
+        calls++;
+        assert_true(!member.waiting); /* it is to go on, and not to wait for the log */
+        got = bench_take(a, &member, 1);
+    } while (got.count == 0 && calls < 100);
+    assert_got(got, 5001, 0, 1, 1);
+    leave(a, &member);
+    bench_wait_floor(a, "w", 5001);
+}
+
+static void one_message_that_is_not_acked_does_not_keep_all_later_ones(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    unsigned runs = 0;
+    bench_consume(a, &member, "w", 0);
+    records(1, 1);
+    assert_got(bench_take(a, &member, 1), 1, 0, 1, 1);
+    for (uint64_t seq = 2; seq < 5000; seq++) {
+        records(1, 1);
+        assert_got(bench_take(a, &member, 1), seq, 0, 1, 1);
+        assert_int_equal(bench_ack(a, &member, seq, 0), DSP_ACK_OK);
+    }
+    for (const struct dsp_range *run = member.flight; run != NULL; run = run->next)
+        runs++;
+    assert_in_range(runs, 1, 200);
+    (void)tick_in(a, 1001);
+    assert_got(bench_take(a, &member, 1), 1, 0, 1, 2);
+    leave(a, &member);
+}
+
+static void a_million_acks_in_any_order_are_quick(void **unused)
+{
+    (void)unused;
+    enum { COUNT = 1000000 };
+    static struct dsp_member member;
+    records(1, COUNT);
+    bench_consume(a, &member, "w", 0);
+    assert_got(bench_take(a, &member, COUNT), 1, 0, COUNT, 1);
+    uint64_t at = 1;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        at = (at + 618033) % COUNT; /* prime to a million: each once */
+        assert_int_equal(bench_ack(a, &member, 1, (uint32_t)at), DSP_ACK_OK);
+        if (i % 10000 == 0)
+            (void)dsp_groups_ticket(a->groups);
+    }
+    bench_commit(a);
+    bench_wait_floor(a, "w", 2);
+    leave(a, &member);
+}
+
+/* ---- auto-ack ---- */
+
+static void deliveries_of_the_root_endpoint_need_no_acks(void **unused)
+{
+    (void)unused;
+    static struct dsp_member first, second;
+    records(3, 10);
+    bench_join(a, &first, "jobs", true);
+    bench_join(a, &second, "jobs", true);
+    assert_got(bench_take(a, &first, 4), 1, 0, 4, 1);
+    assert_got(bench_take(a, &second, 3), 1, 4, 3, 1);
+    assert_got(bench_take(a, &second, 100), 1, 7, 3, 1);
+    assert_got(bench_take(a, &second, 100), 2, 0, 10, 1);
+    dsp_group_delivered(a->groups, &second);
+    leave(a, &first); /* what was in its flight comes first again */
+    assert_got(bench_take(a, &second, 100), 1, 0, 4, 2);
+    assert_got(bench_take(a, &second, 1), 3, 0, 1, 1);
+    dsp_group_delivered(a->groups, &second);
+    assert_got(bench_take(a, &second, 100), 3, 1, 9, 1);
+    dsp_group_delivered(a->groups, &second);
+    bench_wait_floor(a, "g", 4);
+    leave(a, &second);
+}
+
+static void messages_of_other_topics_are_passed(void **unused)
+{
+    (void)unused;
+    static const uint8_t two[] = {0xa2, 'x', '0', 0xa2, 'x', '1'};
+    const struct fake_unit units[] = {{.topic = "other", .messages = {two, sizeof two}, .count = 2},
+                                      {.topic = "jobs", .messages = {two, sizeof two}, .count = 2},
+                                      {.topic = "more", .messages = {two, sizeof two}, .count = 2},
+                                      {.topic = "jobs", .messages = {two, sizeof two}, .count = 2}};
+    for (int auto_ack = 0; auto_ack < 2; auto_ack++) {
+        static struct dsp_member member;
+        const uint64_t seq = fake_log_seal(bench->log, units, 4);
+        if (auto_ack)
+            bench_join(a, &member, "jobs", true);
+        else
+            bench_consume(a, &member, "w", 0);
+        struct bench_got got = bench_take(a, &member, 9);
+        while (got.seq < seq) /* a record of the round before */
+            got = bench_take(a, &member, 9);
+        assert_got(got, seq, 2, 2, 1);
+        assert_got(bench_take(a, &member, 9), seq, 6, 2, 1);
+        assert_nothing(bench_take(a, &member, 9));
+        if (auto_ack)
+            dsp_group_delivered(a->groups, &member);
+        else
+            (void)dsp_group_ack_upto(a->groups, &member, id_of(seq, 9));
+        bench_commit(a);
+        bench_wait_floor(a, auto_ack ? "g" : "w", seq + 1);
+        leave(a, &member);
+    }
+}
+
+/* ---- gaps ---- */
+
+static void what_retention_took_is_a_gap(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    records(20, 1);
+    bench_consume(a, &member, "w", 0);
+    assert_got(bench_take(a, &member, 1), 1, 0, 1, 1);
+    leave(a, &member);
+    fake_log_set_floor(bench->log, 11);
+    struct bench_engine *b = bench_open(bench, 1);
+    bench_consume(b, &member, "w", 0);
+    assert_got(bench_take_soon(b, &member, 1), 11, 0, 1, 1);
+    assert_int_equal(b->gap_from, 1);
+    assert_int_equal(b->gap_to, 11);
+    assert_false(b->gap_damaged);
+    bench_commit(b);
+    bench_wait_floor(b, "w", 11);
+    leave(b, &member);
+}
+
+static void a_damaged_record_is_a_gap_and_no_stop(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    records(3, 2);
+    fake_log_damage(bench->log, 2);
+    (void)fake_log_add_void(bench->log);
+    records(1, 1);
+    bench_consume(a, &member, "w", 0);
+    assert_got(bench_take(a, &member, 9), 1, 0, 2, 1);
+    assert_got(bench_take(a, &member, 9), 3, 0, 2, 1);
+    assert_int_equal(a->gaps, 1);
+    assert_true(a->gap_from == 2 && a->gap_to == 3 && a->gap_damaged);
+    assert_got(bench_take(a, &member, 9), 5, 0, 1, 1);
+    assert_int_equal(dsp_group_ack_upto(a->groups, &member, id_of(9, 0)), 5);
+    bench_commit(a);
+    bench_wait_floor(a, "w", 6);
+    leave(a, &member);
+}
+
+/* ---- several dispatchers ---- */
+
+static void two_dispatchers_share_a_group_and_one_takes_over_from_the_dead(void **unused)
+{
+    (void)unused;
+    struct bench_engine *b = bench_open(bench, 1);
+    static struct dsp_member first, second;
+    records(1, 4);
+    bench_consume(a, &first, "w", 0);
+    bench_consume(b, &second, "w", 0);
+    assert_got(bench_take(a, &first, 4), 1, 0, 4, 1);
+    records(1, 4);
+    assert_got(bench_take(b, &second, 4), 2, 0, 4, 1);
+    assert_int_equal(bench_ack(a, &first, 1, 0), DSP_ACK_OK);
+    assert_int_equal(bench_ack(a, &first, 1, 2), DSP_ACK_OK);
+    bench_commit(a);
+    assert_nothing(bench_take(b, &second, 4));
+    bench_die(a);
+    assert_got(bench_take_soon(b, &second, 4), 1, 1, 1, 2);
+    assert_got(bench_take(b, &second, 4), 1, 3, 1, 2);
+    assert_nothing(bench_take(b, &second, 4));
+    assert_int_equal(dsp_group_ack_upto(b->groups, &second, id_of(9, 0)), 6);
+    bench_commit(b);
+    bench_wait_floor(b, "w", 3);
+    bench_bury(a, &first, 1);
+    leave(b, &second);
+}
+
+static void a_dead_dispatcher_repeats_one_frame_of_the_root_endpoint(void **unused)
+{
+    (void)unused;
+    struct bench_engine *b = bench_open(bench, 1);
+    static struct dsp_member first, second;
+    records(8, 10);
+    bench_join(a, &first, "jobs", true);
+    bench_join(b, &second, "jobs", true);
+    for (uint64_t seq = 1; seq <= 4; seq++)
+        assert_got(bench_take(a, &first, 10), seq, 0, 10, 1);
+    struct dsp_batch unused_batch; /* the frame was full: record 5 is open, and nothing of it went out */
+    assert_int_equal(dsp_group_peek(a->groups, &first, &unused_batch), CMQ_OK);
+    dsp_group_delivered(a->groups, &first);
+    bench_die(a);
+    assert_got(bench_take_soon(b, &second, 7), 5, 0, 7, 2);
+    dsp_group_delivered(b->groups, &second);
+    assert_got(bench_take(b, &second, 2), 5, 7, 2, 2); /* not known to be delivered when it dies */
+    bench_die(b);
+    struct bench_engine *c = bench_open(bench, 2);
+    static struct dsp_member third;
+    bench_join(c, &third, "jobs", true);
+    assert_got(bench_take_soon(c, &third, 10), 5, 7, 3, 3);
+    bench_bury(a, &first, 1);
+    bench_bury(b, &second, 1);
+    leave(c, &third);
+}
+
+static void attempts_count_on_across_dispatchers_without_jumps(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    records(1, 3);
+    uint32_t attempt = 0;
+    for (unsigned i = 0; i < 6; i++) {
+        struct bench_engine *engine = i == 0 ? a : bench_open(bench, i % 2);
+        bench_consume(engine, &member, "w", 100);
+        struct bench_got got = bench_take_soon(engine, &member, 2);
+        assert_got(got, 1, 0, 2, attempt + 1);
+        attempt = got.attempt;
+        leave(engine, &member);
+        bench_close(engine);
+    }
+}
+
+static void a_drained_dispatcher_gives_everything_up(void **unused)
+{
+    (void)unused;
+    struct bench_engine *b = bench_open(bench, 1);
+    static struct dsp_member first, second;
+    records(6, 2);
+    bench_consume(a, &first, "w", 0);
+    bench_consume(b, &second, "w", 0);
+    assert_got(bench_take(a, &first, 2), 1, 0, 2, 1);
+    assert_got(bench_take(a, &first, 2), 2, 0, 2, 1);
+    assert_int_equal(bench_ack(a, &first, 1, 1), DSP_ACK_OK);
+    assert_int_equal(dsp_group_nack(a->groups, &first, id_of(2, 1), 0, 90000), DSP_ACK_OK);
+    dsp_groups_drain(a->groups);
+    assert_nothing(bench_take(a, &first, 2));
+    for (uint64_t seq = 3; seq <= 6; seq++)
+        assert_int_equal(bench_take_soon(b, &second, 2).seq, seq);
+    assert_int_equal(bench_ack(a, &first, 2, 0), DSP_ACK_OK);
+    leave(a, &first);
+    assert_got(bench_take_soon(b, &second, 2), 1, 0, 1, 2);
+    assert_got(bench_take_soon(b, &second, 2), 2, 1, 1, 2);
+    assert_nothing(bench_take(b, &second, 2));
+    leave(b, &second);
+}
+
+/* ---- joining ---- */
+
+static void a_group_that_cannot_be_joined_says_why(void **unused)
+{
+    (void)unused;
+    const struct dsp_group_options options = {.start_seq = 1, .max_ack_pending = 1},
+                                   root = {.auto_ack = true};
+    static struct dsp_member member;
+    struct cmq_reason reason = {{0}};
+    struct cmq_span topic = cmq_span_make("jobs.*", 6), other = cmq_span_make("jobs", 4), none = {NULL, 0};
+    assert_int_equal(dsp_group_join(a->groups, "a b", topic, &options, &member, &reason), CMQ_ERR_INVALID);
+    assert_int_equal(dsp_group_join(a->groups, "", topic, &options, &member, &reason), CMQ_ERR_INVALID);
+    assert_int_equal(dsp_group_join(a->groups, "w", cmq_span_make("a..b", 4), &options, &member, &reason),
+                     CMQ_ERR_INVALID);
+    assert_int_equal(dsp_group_join(a->groups, "w", none, &options, &member, &reason), CMQ_ERR_NOT_FOUND);
+    assert_int_equal(dsp_group_join(a->groups, "w", topic, &options, &member, &reason), CMQ_OK);
+    leave(a, &member);
+    assert_int_equal(dsp_group_join(a->groups, "w", other, &options, &member, &reason), CMQ_ERR_EXISTS);
+    assert_non_null(strstr(reason.text, "jobs.*"));
+    assert_int_equal(dsp_group_join(a->groups, "w", none, &options, &member, &reason), CMQ_OK);
+    assert_int_equal(dsp_group_topic(member.group).bytes, 6);
+    static struct dsp_member second;
+    assert_int_equal(dsp_group_join(a->groups, "w", none, &root, &second, &reason), CMQ_ERR_INVALID);
+    leave(a, &member);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(messages_come_in_order_and_are_done_when_all_are_acked),
+        TEST(what_was_not_acked_comes_back_and_what_was_does_not),
+        TEST(acks_of_another_delivery_are_stale),
+        TEST(a_skipped_message_is_done_without_an_ack),
+        TEST(acks_are_kept_although_nobody_asks_for_a_ticket),
+        TEST(nacked_messages_come_again_after_their_delay),
+        TEST(what_nobody_acks_in_time_comes_again_to_whoever_waits),
+        TEST(a_message_delivered_too_often_becomes_a_dead_letter),
+        TEST(a_letter_whose_group_has_nobody_left_ends_all_the_same),
+        TEST(credit_and_pending_acks_bound_what_is_handed_out),
+        TEST(members_that_wait_get_their_turn),
+        TEST(a_long_way_to_the_next_message_is_gone_in_steps),
+        TEST(one_message_that_is_not_acked_does_not_keep_all_later_ones),
+        TEST(a_million_acks_in_any_order_are_quick),
+        TEST(deliveries_of_the_root_endpoint_need_no_acks),
+        TEST(messages_of_other_topics_are_passed),
+        TEST(what_retention_took_is_a_gap),
+        TEST(a_damaged_record_is_a_gap_and_no_stop),
+        TEST(two_dispatchers_share_a_group_and_one_takes_over_from_the_dead),
+        TEST(a_dead_dispatcher_repeats_one_frame_of_the_root_endpoint),
+        TEST(attempts_count_on_across_dispatchers_without_jumps),
+        TEST(a_drained_dispatcher_gives_everything_up),
+        TEST(a_group_that_cannot_be_joined_says_why),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
