@@ -1,11 +1,14 @@
 #!/usr/bin/python3
-"""The crash campaign: a whole broker on a tiny ring, under load, while its processes are killed.
+"""The crash campaign: a whole broker on a tiny ring and a small log, under load, while its processes are killed.
+
+The load: publishers to three topics, single and in batches, some with idempotency keys; consumers of the root endpoint;
+subscribers that resume; members of a group that ack, nack, forget and leave; a reader of dead letters.
 
 Usage: campaign.py [--points] [--kills N] [--client-kills N] [--ingest N] [--encryptor N] [--dispatcher N] ...
 Phases, each with a broker, clients and a history of its own, each judged by the checker:
   points        every crash point of the sources, in every stage that can reach it: one incarnation dies there
-  kills         random SIGKILL, and some SIGSTOP/SIGCONT, over the three stages
-  client kills  random SIGKILL of publishers and consumers
+  kills         random SIGKILL, and some SIGSTOP/SIGCONT, over the three stages, now and then all processes at once
+  client kills  random SIGKILL of publishers, consumers, subscribers and members
 After the faults everything acknowledged must arrive; every process must end with 0 on SIGTERM; /dev/shm must be empty.
 Units: seconds unless a name says otherwise.
 Errors: exit 1 with findings; the histories and logs stay in the directory that is named then.
@@ -37,13 +40,18 @@ from checker import History, Options, check  # noqa: E402
 POINT_S = 20.0      # a crash point must be reached within this
 DRAIN_S = 30.0
 STOP_EFFECT_S = 2.5 # longest stop and stall_ms
+ACK_WAIT_MS, MAX_DELIVER = 1000, 5
+POISON = 97         # every so many-th message of a publisher is never acked
+SETTINGS = {**TINY, "log.retention_bytes": 4 << 20, "encryptor.idempotency_window_ms": 600000}
+TOPICS = ("default", "jobs.a", "jobs.b")
 # Which stages reach a point of common/; points in a stage's own directory belong to that stage.
-REACHED_BY = {"publish": ["ingest"], "lease": ["encryptor"], "commit": ["encryptor"], "claim": ["dispatcher"],
-              "progress": ["dispatcher"], "done": ["dispatcher"], "gate": ["dispatcher"], "release": ["dispatcher"],
-              "stored": ["encryptor"],
+REACHED_BY = {"publish": ["ingest"], "lease": ["encryptor"], "commit": ["encryptor"], "stored": ["encryptor"],
               "join": list(STAGES), "leave": list(STAGES), "collect": list(STAGES)}
-ONCE = ("join", "leave", "collect")     # an incarnation comes here once, or hardly more often
-LATER = {"release": 1, "progress": 3}                  # highest later visit that is tried; 40 without an entry
+ONCE = ("join", "leave", "collect", "open", "segment", "index", "retain")   # an incarnation comes here once, or hardly more
+LATER = {"ledger": 3, "sync": 10, "append": 10, "logger": 10}   # highest later visit that is tried; 40 without an entry
+LOG = ("logger", "append", "sync", "stored", "open", "segment", "index", "retain")  # only of who holds the log's lock
+# Reached only over a torn end, or a record in two segments: the tests of the log die at every call of those.
+ELSEWHERE = ("append.part", "recover.cut", "recover.rewritten", "recover.synced", "retain.spared")
 CREATION_POINTS = ("create.part",)  # reached by `ciphermqctl init`, not by a stage
 
 
@@ -53,15 +61,27 @@ class Clients:
     def __init__(self, broker, directory, seed):
         self.broker, self.directory, self.seed = broker, directory, seed
         self.run = secrets.token_hex(4)
-        self.children = {"publish": [], "consume": []}
+        self.children = {"publish": [], "consume": [], "subscribe": [], "member": [], "letters": []}
         self.count = 0
-        self.killed = []    # (consumer number, time)
+        self.killed = []    # (role, number, time)
+
+    def settings(self, role):
+        form = ("json", "msgpack")[self.count % 2]
+        if role == "publish":
+            return {"topics": TOPICS, "key_share": 0.5, "other_body_share": 0.02, "port": self.broker.http_port,
+                    "size_max": 800, "batch_max": 8}
+        more = {"subscribe": {"name": f"s{self.count}", "topic": (">", "jobs.*")[self.count % 2]},
+                "member": {"name": "w", "group": "workers", "topic": "jobs.*", "credit": 16, "ack_share": 0.85,
+                           "nack_share": 0.1, "poison": POISON,
+                           "consume": {"ack_wait_ms": ACK_WAIT_MS, "max_deliver": MAX_DELIVER}},
+                "letters": {"name": "letters", "topic": "$dead.>"}, "consume": {}}
+        return {"port": self.broker.ws_port, "form": form, **more[role]}
 
     def start(self, role):
         self.count += 1
         settings = {"run": self.run, "history": os.path.join(self.directory, f"{role}-{self.count}.jsonl"),
                     "seed": self.seed + self.count, "producer": self.count, "consumer": self.count,
-                    "port": self.broker.http_port if role == "publish" else self.broker.ws_port}
+                    **self.settings(role)}
         child = subprocess.Popen([sys.executable, os.path.join(HERE, "client.py"), role, json.dumps(settings)],
                                  stdout=subprocess.PIPE, start_new_session=True)
         child.number = self.count
@@ -72,8 +92,8 @@ class Clients:
     def kill_one(self, role, pick):
         child = pick.choice(self.children[role])
         self.children[role].remove(child)
-        if role == "consume":
-            self.killed.append((child.number, time.monotonic()))
+        if role != "publish":
+            self.killed.append((role, child.number, time.monotonic()))
         self.end(child)
         self.start(role)
 
@@ -84,8 +104,8 @@ class Clients:
         child.stdout.close()
 
     def leave(self):
-        """All consumers disconnect in order, and come back."""
-        for child in self.children["consume"]:
+        """All consumers and members disconnect in order, and come back."""
+        for child in self.children["consume"] + self.children["member"]:
             child.send_signal(signal.SIGUSR1)
 
     def check_alive(self):
@@ -105,12 +125,13 @@ class Clients:
         self.children[role] = []
 
     def abandon(self):
-        for child in self.children["publish"] + self.children["consume"]:
-            self.end(child)
+        for children in self.children.values():
+            for child in children:
+                self.end(child)
 
     def delivered(self):
         """Bytes of delivery history: rises while messages arrive."""
-        return sum(os.path.getsize(path) for path in glob.glob(os.path.join(self.directory, "consume-*.jsonl")))
+        return sum(os.path.getsize(path) for path in glob.glob(os.path.join(self.directory, "*-*.jsonl")))
 
 
 class Phase:
@@ -121,14 +142,16 @@ class Phase:
         self.random = random.Random(f"{args.seed} {name}")
         self.directory = tempfile.mkdtemp(prefix=f"cmq-crash-{name}-")
         self.broker = Broker(args.build, args.ingest, args.encryptor, args.dispatcher, supervise=True,
-                             settings={**TINY, "ring.slots": args.slots})
+                             settings={**SETTINGS, "ring.slots": args.slots})
         self.clients = Clients(self.broker, self.directory, self.random.randrange(1 << 30))
         self.events = open(os.path.join(self.directory, "events.jsonl"), "w", encoding="ascii")
         self.events_lock = threading.Lock()
         self.expected = set()       # pids that were killed or sent to a crash point
         self.kills = dict.fromkeys(STAGES, 0)
+        self.everything = 0         # deaths of all processes at once
         self.stops = dict.fromkeys(STAGES, 0)
         self.figures = {}
+        self.clients_killed = 0
 
     def note(self, **entry):
         with self.events_lock:
@@ -176,22 +199,55 @@ class Phase:
         self.broker.start()
         for _ in range(self.args.publishers):
             self.clients.start("publish")
-        for _ in range(self.args.consumers):
-            self.clients.start("consume")
+        for role, count in (("consume", self.args.consumers), ("subscribe", self.args.subscribers),
+                            ("member", self.args.members), ("letters", 1)):
+            for _ in range(count):
+                self.clients.start(role)
         wait_until(self.clients.delivered, POINT_S, "the first delivery")
 
     def drain(self):
         """Faults are over: publishers end, everything is delivered, consumers read to the end of their streams."""
         self.clients.stop("publish")
+        done = False
         try:
             self.broker.wait_ready()
-            wait_until(self.broker.delivered_all, DRAIN_S, "the drain", 0.05)
-            done = True
+            self.quiet()
+            done = self.complete()
+            deadline = time.monotonic() + DRAIN_S
+            while not done and time.monotonic() < deadline:
+                self.quiet()
+                done = self.complete()
         except BrokerError as error:
             print(f"{self.name}: {error}", file=sys.stderr)
-            done = False
-        self.clients.stop("consume")
+        for role in self.clients.children:
+            self.clients.stop(role)
+        seqs = [int(name[:16], 16) for name in os.listdir(os.path.join(self.broker.directory, "data", "log"))
+                if name.endswith(".log")]
+        self.note(type="retained", seq=min(seqs, default=0), t=time.monotonic())
         self.note(type="drain", done=done, t=time.monotonic())
+
+    def quiet(self):
+        """Until nothing is delivered any more for longer than a message waits for its ack."""
+        last = [0, time.monotonic()]
+
+        def still():
+            self.clients.check_alive()
+            size, now = self.clients.delivered(), time.monotonic()
+            if size != last[0]:
+                last[:] = size, now
+            return now - last[1] > 1.5 * ACK_WAIT_MS / 1000
+
+        wait_until(still, DRAIN_S, "the drain", 0.05)
+
+    def complete(self):
+        """Whether everything acknowledged has arrived where it belongs."""
+        for role, number, t in self.clients.killed:
+            mark_killed(self.directory, role, number, t)
+        self.clients_killed += len(self.clients.killed)
+        self.clients.killed = []
+        history = History.load(sorted(glob.glob(os.path.join(self.directory, "*.jsonl"))))
+        history.drained = True
+        return not {3} & check(history, self.options).rules()
 
     def unexpected_deaths(self):
         return [f"{d.stage}.{d.instance} pid {d.pid} ended with {d.code} {d.env.get('CMQ_CRASH', '')}"
@@ -200,20 +256,23 @@ class Phase:
     def verdict(self, options):
         """Checks the histories; prints the summary. True if every promise was kept."""
         self.events.close()
-        for number, t in self.clients.killed:
-            mark_killed(self.directory, number, t)
         history = History.load(sorted(glob.glob(os.path.join(self.directory, "*.jsonl"))))
         report = check(history, options)
         faults = [str(finding) for finding in report.findings] + self.unexpected_deaths()
         figures = report.figures
         kills = " ".join(f"{stage}={self.kills[stage]}+{self.stops[stage]}" for stage in STAGES)
+        kills += f" all_at_once={self.everything}"
         gaps = delivery_gaps(history)
         excused = figures["lost"] if 3 not in report.rules() else 0
-        print(f"{self.name}: kills+stops {kills} clients={len(self.clients.killed)} records={figures['records']} "
+        print(f"{self.name}: kills+stops {kills} clients={self.clients_killed} records={figures['records']} "
               f"messages={figures['acknowledged']} delivered={figures['delivered']} "
               f"duplicates={figures['duplicates']} (of retries {figures['duplicates_of_retries']}) "
               f"late={figures['late_after_disturbance']} unknown={figures['unknown_publishes']} "
               f"with_killed_clients={excused} loss={figures['lost'] - excused} "
+              f"acks={len(history.acks)} nacks={len(history.nacks)} dead_letters={figures['dead_letters']} "
+              f"keyed={len([k for k in history.keys.values() if k.key])} "
+              f"repeats={len([k for k in history.keys.values() if k.duplicate])} "
+              f"conflicts={len([k for k in history.keys.values() if k.status == 409])} gaps={len(history.gaps)} "
               f"gap_ms={gaps[0]} gap_of_stops_ms={gaps[1]}"
               + "".join(f" {name}={value}" for name, value in self.figures.items()), flush=True)
         for fault in faults:
@@ -222,7 +281,7 @@ class Phase:
 
     def run(self, faults, options):
         """The whole phase; faults(self) does what the phase is about."""
-        ok = False
+        ok, self.options = False, options
         try:
             self.start()
             faults(self)
@@ -243,9 +302,9 @@ class Phase:
         return ok
 
 
-def mark_killed(directory, number, t):
-    """A killed consumer could not write the end of its last session: that is done here."""
-    path = os.path.join(directory, f"consume-{number}.jsonl")
+def mark_killed(directory, role, number, t):
+    """A killed client could not write the end of its last session: that is done here."""
+    path = os.path.join(directory, f"{role}-{number}.jsonl")
     if not os.path.exists(path):
         return
     with open(path, "r+", encoding="ascii") as file:
@@ -324,6 +383,8 @@ def nudge(phase, label, stage, number):
     elif kind == "collect":
         others = [s for s in STAGES if s != stage] or [stage]
         phase.kill(phase.random.choice(others), 0)
+    elif kind in LOG:
+        phase.kill(stage, 1 - number)       # who takes over holds the lock
     elif stage == "dispatcher":
         phase.clients.leave()       # release needs clients that leave; the others need clients that come to this one
 
@@ -332,7 +393,7 @@ def points(phase):
     """Every label, in every stage that reaches it: at the first visit, and at a later one."""
     reached, missed = 0, []
     for label, stages in crash_points():
-        if label in CREATION_POINTS:
+        if label in CREATION_POINTS or label in ELSEWHERE:
             continue
         kind = label.split(".")[0]
         counts = [1] if kind in ONCE else [1, phase.random.randint(2, 40) if kind not in LATER else LATER[kind]]
@@ -351,7 +412,7 @@ def creation_points(args):
     """`ciphermqctl init` dies at each of its points; the next one makes the ring."""
     for label in CREATION_POINTS:
         for count in range(1, 6):
-            broker = Broker(args.build, settings=TINY, env={})
+            broker = Broker(args.build, settings=SETTINGS, env={})
             try:
                 broker.prepare(init=False)
                 os.environ["CMQ_CRASH"] = f"{label}:{count}"
@@ -385,7 +446,13 @@ def kills(phase):
         phase.clients.check_alive()
         stage = pick.choice(STAGES)
         number = pick.randrange(phase.broker.counts[stage])
-        if pick.random() < 0.03:
+        dice = pick.random()
+        if dice > 0.985:
+            phase.everything += 1
+            for each, count in phase.broker.counts.items():
+                for other in range(count):
+                    phase.kill(each, other)
+        elif dice < 0.03:
             phase.pause(stage, number, pick.choice((0.05, 0.3, 1.5)))
         else:
             phase.kill(stage, number)
@@ -397,7 +464,7 @@ def client_kills(phase):
     pick = phase.random
     for _ in range(phase.args.client_kills):
         phase.clients.check_alive()
-        phase.clients.kill_one(pick.choice(("publish", "consume")), pick)
+        phase.clients.kill_one(pick.choice(("publish", "consume", "subscribe", "member")), pick)
         time.sleep(pick.uniform(0.05, 0.2))                                # as above
 
 
@@ -412,6 +479,8 @@ def main():
         parser.add_argument(f"--{stage}", type=int, default=2, metavar="N", help=f"instances of {stage}")
     parser.add_argument("--publishers", type=int, default=3, metavar="N")
     parser.add_argument("--consumers", type=int, default=3, metavar="N")
+    parser.add_argument("--subscribers", type=int, default=2, metavar="N")
+    parser.add_argument("--members", type=int, default=3, metavar="N")
     parser.add_argument("--pace-ms", type=float, default=40, help="mean time between random faults")
     parser.add_argument("--killed-unread-max", type=int, default=1000,
                         help="client kills: messages that a killed consumer may not have read")
@@ -420,7 +489,8 @@ def main():
     if not (args.points or args.kills or args.client_kills):
         parser.error("nothing to do: give --points, --kills or --client-kills")
     print(f"seed {args.seed}", flush=True)
-    strict = Options(slack_s=2.5)
+    promised = {"slack_s": 2.5, "ack_wait_s": ACK_WAIT_MS / 1000, "max_deliver": MAX_DELIVER, "window_s": 600.0}
+    strict = Options(**promised)
     results = []
     if args.points:
         results.append(creation_points(args))
@@ -429,7 +499,7 @@ def main():
         results.append(Phase(args, "kills").run(kills, strict))
     if args.client_kills:
         results.append(Phase(args, "clients").run(client_kills, Options(
-            slack_s=2.5, killed_unread_max=args.killed_unread_max)))
+            **promised, killed_unread_max=args.killed_unread_max)))
     sys.exit(0 if all(results) else 1)
 
 

@@ -366,7 +366,7 @@ class Letters(Subscriber):
 
 class Member(Subscriber):
     """A member of a group: acks most, nacks some, forgets some. settings: also group, credit, consume (more options),
-    ack_share, nack_share; what is left is not answered at all."""
+    ack_share, nack_share; what is left is not answered at all. poison: every so many-th message is never acked."""
 
     kind = "group"
 
@@ -433,7 +433,9 @@ class Member(Subscriber):
             dice = self.random.random()
             sent = item["id"] if self.random.random() < 0.5 else f"{item['id']}:{item['attempt']}"
             entry = (ids[2 * at], ids[2 * at + 1], item["id"], item["attempt"], sent)
-            if dice < self.settings.get("ack_share", 1.0):
+            if self.settings.get("poison") and entry[1] % self.settings["poison"] == 0:
+                nacks.append(entry)
+            elif dice < self.settings.get("ack_share", 1.0):
                 acks.append(entry)
             elif dice < self.settings.get("ack_share", 1.0) + self.settings.get("nack_share", 0.0):
                 nacks.append(entry)
