@@ -28,7 +28,7 @@ class WebSocketError(Exception):
 class WebSocket:
     """Just enough of RFC 6455 for a client: text messages in, pong and close out."""
 
-    def __init__(self, host, port, path="/"):
+    def __init__(self, host, port, path="/", protocol=None):
         self.data = b""
         self.sock = socket.create_connection((host, port), timeout=WAIT_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -36,7 +36,8 @@ class WebSocket:
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.sock.sendall(
             f"GET {path} HTTP/1.1\r\nHost: {name}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+            f"{f'Sec-WebSocket-Protocol: {protocol}' + chr(13) + chr(10) if protocol else ''}\r\n".encode()
         )
         while b"\r\n\r\n" not in self.data:
             self._more()
@@ -62,7 +63,8 @@ class WebSocket:
     def _send(self, opcode, payload):
         mask = os.urandom(4)
         masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
-        self.sock.sendall(struct.pack("!BB", 0x80 | opcode, 0x80 | len(payload)) + mask + masked)
+        size = struct.pack("!B", 0x80 | len(payload)) if len(payload) < 126 else struct.pack("!BH", 0xFE, len(payload))
+        self.sock.sendall(struct.pack("!B", 0x80 | opcode) + size + mask + masked)
 
     def receive(self, deadline=None):
         """The next text message, put together from its fragments. Without a deadline it waits for ever."""
@@ -85,6 +87,10 @@ class WebSocket:
                 message += payload
                 if first & 0x80:
                     return message.decode()
+
+    def send(self, text):
+        """One text message."""
+        self._send(OP_TEXT, text.encode())
 
     def close(self):
         """Says goodbye, so that the dispatcher does not wait for us."""

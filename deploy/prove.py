@@ -3,9 +3,8 @@
 
 usage: prove.py CIPHERMQCTL CONFIG HTTP_HOST HTTP_PORT WS_HOST WS_PORT
 
-The root endpoint is the consumer group "default": whoever connects takes messages away from the others. So the proof
-message is sent only when nothing waits and nobody else is connected. Otherwise the status counters are the proof.
-A message of somebody else that arrives during the proof all the same is published again, and that is said.
+The message goes to a topic of its own, to which the proof subscribes: nobody's messages are taken away, and nobody but a
+subscriber of everything sees it. Then the log's figures are read.
 Exit code: 0 proven, 1 not.
 """
 
@@ -18,7 +17,7 @@ import urllib.request
 
 from cmq_ws import WAIT_S, WebSocket, WebSocketError
 
-STAGES = ("ingest", "encryptor", "dispatcher")
+TOPIC = "ciphermq.proof"
 
 
 class NotProven(Exception):
@@ -32,82 +31,53 @@ def status(ctl, config):
     return json.loads(result.stdout)
 
 
-def occupied(state):
-    """Why the proof message must not be sent now, or an empty text."""
-    waiting = state["ring"]["published"] - state["ring"]["gate"]
-    clients = sum(
-        one["counters"]["clients"] for one in state["instances"] if one["alive"] and one["stage"] == "dispatcher"
-    )
-    reasons = []
-    if waiting:
-        reasons.append(f"{waiting} record(s) wait for a consumer")
-    if clients:
-        reasons.append(f"{clients} client(s) are connected")
-    return " and ".join(reasons)
-
-
-def settled(ctl, config):
-    """occupied(), after a connection that just ended (the readiness check's) has been noticed by the dispatcher."""
-    deadline = time.monotonic() + 1.0
-    while True:
-        reason = occupied(status(ctl, config))
-        if not reason or time.monotonic() > deadline:
-            return reason
-        time.sleep(0.05)
-
-
-def post(base, path, body):
+def post(base, text):
+    """Publishes on the proof's topic; returns the reply."""
     request = urllib.request.Request(
-        base + path, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+        f"{base}/v1/topics/{TOPIC}", data=text.encode(), headers={"Content-Type": "text/plain"}
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=WAIT_S) as reply:
-        return reply.status
+        return json.loads(reply.read())
+
+
+def subscribe(ws_host, ws_port):
+    client = WebSocket(ws_host, ws_port, "/v1/ws", "ciphermq.v1.json")
+    client.send('{"id":1,"connect":{"client":"proof"}}')
+    client.send(json.dumps({"id": 2, "subscribe": {"topic": TOPIC}}))
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        reply = json.loads(client.receive(deadline))
+        if "error" in reply:
+            raise NotProven(f"the WebSocket port answered {reply['error']}")
+        if reply.get("id") == 2:
+            return client
 
 
 def prove_by_message(base, ws_host, ws_port):
-    """Sends one message and waits for it. Returns (milliseconds, messages of others that arrived)."""
+    """Sends one message and waits for it. Returns (milliseconds, the level of acknowledgement that was given)."""
     text = f"deploy-proof-{os.urandom(8).hex()}"
-    foreign = []
-    client = WebSocket(ws_host, ws_port)
+    client = subscribe(ws_host, ws_port)
     start = time.monotonic()
     deadline = start + WAIT_S
-    if post(base, "/input", {"content": text}) != 200:
-        raise NotProven("POST /input was not answered with 200")
+    reply = post(base, text)
     while True:
-        messages = json.loads(client.receive(deadline))
-        took_ms = (time.monotonic() - start) * 1000.0
-        foreign += [one for one in messages if one != text]
-        if text in messages:
+        push = json.loads(client.receive(deadline))
+        items = push.get("msgs", {}).get("items", [])
+        if any(item["data"] == text and item["id"] == reply["id"] for item in items):
             break
+    took_ms = (time.monotonic() - start) * 1000.0
     client.close()
-    return took_ms, foreign
-
-
-def prove_by_counters(ctl, config):
-    state = status(ctl, config)
-    for stage in STAGES:
-        lines = [one for one in state["instances"] if one["alive"] and one["stage"] == stage]
-        for one in lines:
-            print(
-                f"  {stage} {one['instance']}: pid {one['pid']}, up {one['uptime_s']} s, "
-                f"{one['counters']['records']} records, lag {one['lag']}"
-            )
+    return took_ms, reply["ack"]
 
 
 def main():
     ctl, config, http_host, http_port, ws_host, ws_port = sys.argv[1:7]
     base = f"http://[{http_host}]:{http_port}" if ":" in http_host else f"http://{http_host}:{http_port}"
-    reason = settled(ctl, config)
-    if reason:
-        print(f"proof: no message sent, because {reason}; all stages are up and both ports answer:")
-        prove_by_counters(ctl, config)
-        return
-    took_ms, foreign = prove_by_message(base, ws_host, int(ws_port))
-    print(f"proof: one message went from POST /input to a WebSocket frame in {took_ms:.1f} ms")
-    if foreign:
-        post(base, "/input/batch", {"messages": [{"content": one} for one in foreign]})
-        print(f"note: {len(foreign)} message(s) of others came during the proof and were published again, at the end")
+    took_ms, ack = prove_by_message(base, ws_host, int(ws_port))
+    print(f"proof: one message went from POST /v1/topics/{TOPIC} to a WebSocket subscriber in {took_ms:.1f} ms, and is {ack}")
+    log = status(ctl, config)["log"]
+    print(f"log: {log['health']}, {log['stored'] - 1} records stored, {log['durable'] - 1} durable")
 
 
 if __name__ == "__main__":

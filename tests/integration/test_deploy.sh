@@ -84,7 +84,7 @@ ok "a busy port is refused"
 
 # ---- the first run
 out=$("$root/deploy/up" 2>&1) || fail "up: $out"
-has "$out" "proof: one message went from POST /input to a WebSocket frame"
+has "$out" "proof: one message went from POST /v1/topics/ciphermq.proof to a WebSocket subscriber"
 has "$out" "curl -H"
 [ "$(stat -c %a "$CIPHERMQ_HOME/keys/kek")" = 400 ] || fail "mode of the key"
 ok "up"
@@ -98,13 +98,13 @@ lacks "$out" restarting
 is "sorted(one['pid'] for one in alive)" "$pids" || fail "the second up restarted a stage"
 ok "second up"
 
-# ---- a client is connected: no proof message goes to it
+# ---- a client is connected: the proof takes nothing away from it, and sends it nothing
 listen "$work/client"
 client=$!
 children+=("$client")
 eventually "the client is connected" is "$dispatcher_clients" 1
 out=$("$root/deploy/up" 2>&1) || fail "up beside a client: $out"
-has "$out" "no message sent, because 1 client(s) are connected"
+has "$out" ", and is durable"
 post '{"content":"for the client"}'
 eventually "the client has its message" grep -qx '"for the client"' "$work/client"
 lacks "$(cat "$work/client")" deploy-proof
@@ -180,12 +180,12 @@ eventually "no stage outlives a killed supervisor" gone
 out=$("$root/deploy/up" 2>&1) || fail "up after the supervisor's death: $out"
 has "$out" "supervisor: started"
 
-# ---- what waits survives down and up; no proof message is sent meanwhile
+# ---- what waits survives down and up
 post '{"messages":[{"content":"kept 1"},{"content":"kept 2"}]}' input/batch
 out=$("$root/deploy/up" 2>&1) || fail "up with a backlog: $out"
-has "$out" "1 record(s) wait for a consumer"
 out=$("$root/deploy/down") || fail "down: $out"
-has "$out" "kept: 1 record(s)"
+has "$out" "kept: keys, configuration and messages"
+if compgen -G "/dev/shm/*$(sed -n 's/^instance = //p' "$CIPHERMQ_HOME/ciphermq.conf")*"; then fail "shared memory left"; fi
 out=$("$root/deploy/down") || fail "second down: $out"
 has "$out" "was not running"
 out=$("$root/deploy/up" 2>&1) || fail "up after down: $out"
@@ -198,12 +198,24 @@ eventually "kept messages are delivered" grep -q 'kept 2' "$work/kept"
 kill "$client"
 wait "$client" || true
 
-# ---- down removes the rings and keeps the keys; purge removes all
+# ---- a file of an earlier deploy/up gets the places of the log and its tables, once
+sed -i '/^\[log\]$/d; /^dir = /d; /_dir = .*data/d' "$CIPHERMQ_HOME/ciphermq.conf"
+if grep -q data/ "$CIPHERMQ_HOME/ciphermq.conf"; then fail "the file still names places"; fi
+out=$("$root/deploy/up" 2>&1) || fail "up with an old file: $out"
+has "$out" "places for the log and its tables were added"
+sum=$(sha256sum "$CIPHERMQ_HOME/ciphermq.conf")
+out=$("$root/deploy/up" 2>&1) || fail "up again: $out"
+lacks "$out" "were added"
+[ "$sum" = "$(sha256sum "$CIPHERMQ_HOME/ciphermq.conf")" ] || fail "the file was changed again"
+ok "an old configuration file"
+
+# ---- down --discard removes rings and messages and keeps the keys; purge removes all
 sum=$(sha256sum "$CIPHERMQ_HOME"/keys/kek)
 name=$(sed -n 's/^instance = //p' "$CIPHERMQ_HOME/ciphermq.conf")
 compgen -G "/dev/shm/*$name*" >/dev/null || fail "no shared memory is named $name"
 out=$("$root/deploy/down" --discard) || fail "down --discard: $out"
 if compgen -G "/dev/shm/*$name*"; then fail "shared memory left"; fi
+[ ! -e "$CIPHERMQ_HOME/data/log" ] || fail "the log is still there"
 [ "$sum" = "$(sha256sum "$CIPHERMQ_HOME"/keys/kek)" ] || fail "the key changed"
 if "$root/deploy/down" --purge </dev/null 2>/dev/null; then fail "purge without a terminal or --yes"; fi
 [ -e "$CIPHERMQ_HOME/keys/kek" ] || fail "a refused purge removed the key"
