@@ -103,10 +103,10 @@ class Users(unittest.TestCase):
         for sock in self.ports:
             sock.close()
 
-    def publish(self, text):
+    def publish(self, text, ack="durable"):
         request = urllib.request.Request(
             f"http://{HOST}:{self.ports[0].getsockname()[1]}/input", json.dumps({"content": text}).encode(),
-            {"Content-Type": "application/json"})
+            {"Content-Type": "application/json", "CMQ-Ack": ack})
         with urllib.request.urlopen(request, timeout=15) as response:
             self.assertEqual(response.status, 200)
 
@@ -118,7 +118,7 @@ class Users(unittest.TestCase):
         self.assertEqual(json.loads(client.receive(15)), ["one"])
         # Records of a dead encryptor reach the dispatcher; its successor collects what it left.
         self.stop("encryptor", signal.SIGKILL)
-        self.publish("two")
+        self.publish("two", "accepted")
         self.start("encryptor")
         self.assertEqual(json.loads(client.receive(15)), ["two"])
         self.stop("ingest", signal.SIGKILL)
@@ -135,6 +135,9 @@ class Users(unittest.TestCase):
         for stage in list(self.processes):
             self.stop(stage, signal.SIGTERM)
 
+    def log_files(self):
+        return run(*as_user("dispatcher", "find", self.path("data/log"), "-type", "f")).stdout.split()
+
     def check_rights(self):
         """Nobody can open what is not his: keys, and the records that others write."""
 
@@ -149,14 +152,19 @@ class Users(unittest.TestCase):
             return None
 
         kek, delivery, keyring = (self.path("keys/" + name) for name in ("kek", "delivery.kek", "keyring"))
+        segment = next(name for name in self.log_files() if name.endswith(".log"))
+        groups, ids = self.path("data/groups"), self.path("data/idempotency")
         for stage, path, expected in (("encryptor", kek, True), ("ingest", kek, False), ("dispatcher", kek, False),
                                       ("dispatcher", delivery, True), ("ingest", delivery, False),
-                                      ("dispatcher", keyring, True)):
+                                      ("dispatcher", keyring, True),
+                                      ("dispatcher", segment, True), ("encryptor", groups, False),
+                                      ("dispatcher", ids, False), ("ingest", ids, False)):
             self.assertEqual(can(stage, "-r", path), expected, (stage, path))
         for stage, path in (("ingest", arena_of("encryptor")), ("dispatcher", arena_of("encryptor")),
                             ("dispatcher", arena_of("ingest")), ("encryptor", arena_of("ingest")),
                             ("ingest", f"/dev/shm/cmq.{self.instance}.b"), ("dispatcher", f"/dev/shm/cmq.{self.instance}.b"),
-                            ("dispatcher", keyring), ("ingest", keyring)):
+                            ("dispatcher", keyring), ("ingest", keyring),
+                            ("dispatcher", segment), ("ingest", segment), ("dispatcher", self.path("data/log"))):
             self.assertFalse(can(stage, "-w", path), (stage, path))
 
 
