@@ -227,6 +227,9 @@ static enum cmq_err decode_head(const struct entry *entry, struct cmq_mp_reader 
                : CMQ_ERR_MALFORMED;
 }
 
+/* Of one record; more is no record that this broker makes. */
+enum { RECORD_MESSAGES_MAX = 0x0fffffff };
+
 /* Fills units (as many as the head says), the topics behind them. Returns the messages of all, or UINT64_MAX. */
 static uint64_t parse_units(struct cmq_mp_reader *reader, uint32_t unit_count, struct dsp_unit *units)
 {
@@ -243,7 +246,7 @@ static uint64_t parse_units(struct cmq_mp_reader *reader, uint32_t unit_count, s
                                      .readable = true};
         topics += sealed.topic_bytes;
         messages += sealed.count;
-        if (messages >= CMQ_PROGRESS_DONE)
+        if (messages >= RECORD_MESSAGES_MAX)
             return UINT64_MAX;
     }
     return cmq_mp_left(reader) == 0 ? messages : UINT64_MAX;

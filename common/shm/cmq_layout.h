@@ -8,15 +8,16 @@
  *
  * One sequence space, one slot per record in each of three arrays, all 1:1 (slot = seq mod slots):
  *
- *   a: pub    {lap, member, offset}   ingest publishes record n           FREE -> PUBLISHED
- *      lease  {lap, member, time}     an encryptor works on it            -> LEASED (again and again: steal)
- *   b: out    {lap, member, offset}   the sealed result, first one wins   -> COMMITTED
- *   d: outcome {lap, kind, index}     what the log writer made of it      -> STORED; FREE for n + slots
- *      owner  {lap, member, progress} a dispatcher delivers it (rings without a log)
+ *   a: pub      {lap, member, offset}   ingest publishes record n           FREE -> PUBLISHED
+ *      lease    {lap, member, time}     an encryptor works on it            -> LEASED (again and again: steal)
+ *   b: out      {lap, member, offset}   the sealed result, first one wins   -> COMMITTED
+ *   d: outcome  {lap, kind, index}      what the log writer made of it; then it moves the cursor `stored` above n
+ *                                                                           -> STORED: FREE for n + slots
  *
  * A word whose lap is LAP(n) speaks of record n; with the lap before, the slot is free for n; a later lap: n is
- * history. Every transition is one compare-and-swap from the exact word that was read. No state needs repair, nothing
- * is reset, and safety never depends on knowing who is dead: knowing it only makes take-overs quick.
+ * history. Every transition in a and b is one compare-and-swap from the exact word that was read; d has one writer at a
+ * time, who holds the log lock. No state needs repair, nothing is reset, and in a and b safety never depends on knowing
+ * who is dead: knowing it only makes take-overs quick.
  *
  * What a death (SIGKILL) after each step leaves, and who repairs it. Labels are the crash points of the tests.
  *
@@ -34,12 +35,6 @@
  *                                                            moves the cursor there without writing again
  *   stored.cas        stored, bells not rung                 the next writer's first move, or the waiters' time-outs
  *   stored.rung       nothing open                           -
- *   claim.cas         claimed by the dead                    another dispatcher: lock is free
- *   frame.written     part delivered, not noted              the same; that part twice (never lost)
- *   progress.cas      part delivered, and noted              the same, goes on behind the noted part
- *   done.cas          done, gate not moved                   any dispatcher's next done, claim or tick
- *   gate.cas          done, space bell not rung              next gate move, or the waiters' time-outs
- *   release.cas       free for others, bell not rung         dispatchers' time-outs
  *   join.locked       a lock that the kernel frees           -
  *   join.registered   JOINING entry, maybe no object         collect: lock is free, entry and object go
  *   join.created      JOINING entry and object               the same
@@ -50,7 +45,6 @@
  *   while parked      a stale parked bit                     costs wake calls until the bit is used again
  *   SIGSTOP, lessee   a lease that ages                      steal by age; the late commit CAS fails
  *   SIGSTOP, log writer  a lock that is held                 killed by another encryptor after stall_ms (cmq_fence.c)
- *   SIGSTOP, dispatcher  claims that rest                    take-over after stall_ms; its late CAS fails
  *
  * Memory orders: a payload is written before the release half of the CAS that publishes its word, and read after the
  * acquire load of that word. The bell's store-then-look order needs seq_cst fences (cmq_bell.c).
@@ -84,7 +78,7 @@
 struct cmq_word {
     uint32_t lap;
     uint32_t member;
-    uint32_t low; /* offset / 64, lease time, or progress */
+    uint32_t low; /* offset / 64, or lease time */
 };
 
 static inline uint64_t cmq_word_encode(uint32_t lap, uint32_t member, uint32_t low)
@@ -188,7 +182,6 @@ struct cmq_ctl {
 
 enum cmq_bell_index {
     CMQ_BELL_PLAIN,
-    CMQ_BELL_SEALED,
     CMQ_BELL_SPACE_INGEST,
     CMQ_BELL_SPACE_ENCRYPTOR,
     CMQ_BELL_COMMITTED, /* encryptors' log threads */
@@ -240,21 +233,19 @@ struct cmq_array_b {
     struct cmq_slot_b slots[];
 };
 
-/* ---- d: written by the log writer; without a log by dispatchers. ---- */
+/* ---- d: written by the log writer. ---- */
 
 struct cmq_slot_d {
-    _Atomic uint64_t owner;
-    _Atomic uint64_t outcome_seq; /* log writer, between two stores of outcome (cmq_ring_log.c) */
+    _Atomic uint64_t outcome_seq; /* between two stores of outcome (cmq_ring_log.c) */
     _Atomic uint64_t outcome;
-    uint8_t pad[40];
+    uint8_t pad[48];
 };
 
 struct cmq_array_d {
     struct cmq_hint stored; /* all records below are in the log; monotone; the only bound for reusing slots */
-    struct cmq_hint durable;  /* all below survive a power cut; monotone; <= stored */
-    struct cmq_hint health;   /* enum cmq_log_health; relaxed: late by a request is fine */
-    struct cmq_hint released; /* counts releases: scan again from the gate when it moved */
-    uint8_t pad[CMQ_PAGE_BYTES - 4 * sizeof(struct cmq_hint)];
+    struct cmq_hint durable; /* all below survive a power cut; monotone; <= stored */
+    struct cmq_hint health;  /* enum cmq_log_health; relaxed: late by a request is fine */
+    uint8_t pad[CMQ_PAGE_BYTES - 3 * sizeof(struct cmq_hint)];
     struct cmq_slot_d slots[];
 };
 

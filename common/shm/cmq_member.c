@@ -22,7 +22,7 @@
 #include "common/shm/cmq_crash.h"
 #include "common/shm/cmq_view.h"
 
-enum { REGISTRY_BYTE = 256, LOCK_TRIES = 2000, LIVENESS_MS = 5 };
+enum { REGISTRY_BYTE = 256, LOCK_TRIES = 2000 };
 
 void cmq_member_object_suffix(char ret_suffix[32], uint32_t id, uint64_t object_random)
 {
@@ -105,21 +105,6 @@ bool cmq_member_is_silent(const struct cmq_ring *ring, uint32_t id, uint64_t now
     uint64_t beat_ns = atomic_load_explicit(&ring->ctl->entries[id].beat_ns, memory_order_relaxed);
     return ring->setup.stall_ms != 0 && now_ns > beat_ns &&
            now_ns - beat_ns > ring->setup.stall_ms * CMQ_NS_PER_MS;
-}
-
-bool cmq_member_is_gone(struct cmq_ring *ring, uint32_t id)
-{
-    if (id == ring->id)
-        return false;
-    if (id >= CMQ_MEMBERS_MAX)
-        return true;
-    uint64_t now_ns = cmq_clock_mono_ns() & ~1ull;
-    uint64_t known = atomic_load_explicit(&ring->liveness[id], memory_order_relaxed);
-    if (now_ns - (known & ~1ull) < LIVENESS_MS * CMQ_NS_PER_MS)
-        return (known & 1u) != 0;
-    bool gone = !cmq_member_is_alive(ring, id) || cmq_member_is_silent(ring, id, now_ns);
-    atomic_store_explicit(&ring->liveness[id], now_ns | (gone ? 1u : 0u), memory_order_relaxed);
-    return gone;
 }
 
 /* The holder does a few microseconds of work; a stopped holder delays joins only, never traffic. */
@@ -256,7 +241,7 @@ static bool names(uint64_t word, uint32_t id)
     return cmq_word_decode(word).member == id;
 }
 
-/* Does a live word name the member? Dispatchers need the sealed bytes until the record is done, encryptors
+/* Does a live word name the member? The log writer needs the sealed bytes until the record is stored, encryptors
  * the plain ones until it is committed; a thief may still read them until the gate has passed. */
 static bool is_named(struct cmq_ring *ring, uint32_t id)
 {
@@ -269,9 +254,7 @@ static bool is_named(struct cmq_ring *ring, uint32_t id)
         if (phase != CMQ_PHASE_THIS)
             return false; /* published records are a prefix */
         uint64_t out = atomic_load_explicit(&cmq_slot_b(ring, seq)->out, memory_order_acquire);
-        uint64_t owner = atomic_load_explicit(&cmq_slot_d(ring, seq)->owner, memory_order_acquire);
-        if (names(pub, id) || (cmq_phase(ring, out, seq) == CMQ_PHASE_THIS && names(out, id)) ||
-            (cmq_phase(ring, owner, seq) == CMQ_PHASE_THIS && names(owner, id)))
+        if (names(pub, id) || (cmq_phase(ring, out, seq) == CMQ_PHASE_THIS && names(out, id)))
             return true;
     }
     return false;

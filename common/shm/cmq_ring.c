@@ -50,8 +50,8 @@ static enum cmq_err map_all(struct cmq_ring *ring, struct cmq_reason *reason)
     ring->first_seq = header->first_seq;
     ring->record_bytes_max = header->record_bytes_max;
     struct cmq_sizes sizes = cmq_sizes_for(ring->slots);
-    bool encryptor = ring->role == CMQ_ROLE_ENCRYPTOR, dispatcher = ring->role == CMQ_ROLE_DISPATCHER;
-    bool member = ring->role != CMQ_ROLE_OBSERVER;
+    /* A dispatcher writes nothing of what it delivers: of these it may only ring bells. */
+    bool encryptor = ring->role == CMQ_ROLE_ENCRYPTOR, member = ring->role != CMQ_ROLE_OBSERVER;
     err = map_one(ring, "bell", sizes.bell_bytes, member, &ring->bell_segment, reason);
     if (err == CMQ_OK)
         err = map_one(ring, "a", sizes.a_bytes, encryptor || ring->role == CMQ_ROLE_INGEST, &ring->a_segment,
@@ -59,7 +59,7 @@ static enum cmq_err map_all(struct cmq_ring *ring, struct cmq_reason *reason)
     if (err == CMQ_OK)
         err = map_one(ring, "b", sizes.b_bytes, encryptor, &ring->b_segment, reason);
     if (err == CMQ_OK)
-        err = map_one(ring, "d", sizes.d_bytes, encryptor || dispatcher, &ring->d_segment, reason);
+        err = map_one(ring, "d", sizes.d_bytes, encryptor, &ring->d_segment, reason);
     if (err != CMQ_OK)
         return err;
     ring->bells = ring->bell_segment.data;
@@ -154,7 +154,6 @@ enum cmq_err cmq_ring_attach(const struct cmq_ring_setup *setup, enum cmq_role r
         goto out;
     uint64_t gate = cmq_gate_load(ring);
     atomic_store_explicit(&ring->commit_low, gate, memory_order_relaxed);
-    atomic_store_explicit(&ring->scan, gate, memory_order_relaxed);
     atomic_store_explicit(&ring->followed_stored, UINT64_MAX, memory_order_relaxed);
     atomic_store_explicit(&ring->followed_durable, UINT64_MAX, memory_order_relaxed);
     err = join(ring, reason);
@@ -313,8 +312,6 @@ enum cmq_err cmq_ring_tick(struct cmq_ring *ring, struct cmq_reason *reason)
     if (reason != NULL)
         reason->text[0] = '\0';
     cmq_fence(ring, now_ns, reason);
-    if (ring->role == CMQ_ROLE_DISPATCHER)
-        cmq_gate_advance(ring);
     cmq_member_collect(ring);
     uint64_t gate = cmq_gate_load(ring);
     const uint64_t words[] = {atomic_load_explicit(&cmq_slot_a(ring, gate)->pub, memory_order_acquire),

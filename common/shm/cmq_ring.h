@@ -21,7 +21,6 @@ enum cmq_role { CMQ_ROLE_NONE, CMQ_ROLE_INGEST, CMQ_ROLE_ENCRYPTOR, CMQ_ROLE_DIS
 #define CMQ_MEMBERS_MAX      255u /* ids 0..254; 255 means nobody */
 #define CMQ_ROLE_MEMBERS_MAX 64u
 #define CMQ_INSTANCE_BYTES   32u
-#define CMQ_PROGRESS_DONE    0x0fffffffu
 
 struct cmq_ring_setup {
     const char *instance;      /* [A-Za-z0-9_-]{1,31} */
@@ -93,40 +92,16 @@ CMQ_MUST_USE enum cmq_err cmq_ring_lease(struct cmq_ring *ring, struct cmq_lease
  */
 CMQ_MUST_USE enum cmq_err cmq_ring_commit(struct cmq_ring *ring, const struct cmq_lease *lease,
                                           size_t sealed_bytes, uint32_t messages);
-/* Commits a VOID record: dispatchers skip and count it. */
+/* Commits a VOID record: its place in the order, without content. */
 CMQ_MUST_USE enum cmq_err cmq_ring_commit_void(struct cmq_ring *ring, const struct cmq_lease *lease);
 /* Gives the result's room back without a result. The lease stays and ages, so that anyone may steal the
  * record. */
 void cmq_ring_abandon(struct cmq_ring *ring, const struct cmq_lease *lease);
 
-/* ---- dispatcher (one thread) ---- */
-
-struct cmq_claim {
-    uint64_t seq;
-    uint64_t word;           /* the exact owner word that this process wrote last; private to cmq_ring */
-    uint32_t progress;       /* messages of the record that were delivered before */
-    bool void_record;        /* nothing to deliver: call cmq_ring_done */
-    bool redelivery;         /* taken from another dispatcher */
-    struct cmq_span payload; /* sealed batch in an encryptor's arena; readable while the claim is held */
-    uint32_t messages;
-};
-
-/* Takes the lowest committed record that nobody has. CMQ_ERR_AGAIN: nothing there. CMQ_ERR_PERMISSION, CMQ_ERR_SYSTEM: the
- * encryptor's memory cannot be mapped now; the record was given back. */
-CMQ_MUST_USE enum cmq_err cmq_ring_claim(struct cmq_ring *ring, struct cmq_claim *ret_claim);
-/* The first `progress` messages are delivered. CMQ_ERR_LOST: the claim was taken over; stop delivering it. */
-CMQ_MUST_USE enum cmq_err cmq_ring_progress(struct cmq_ring *ring, struct cmq_claim *claim,
-                                            uint32_t progress);
-/* All are delivered. The payload must not be touched afterwards. CMQ_ERR_LOST as above. */
-CMQ_MUST_USE enum cmq_err cmq_ring_done(struct cmq_ring *ring, struct cmq_claim *claim);
-/* Gives the record back, for any dispatcher to claim at once. */
-void cmq_ring_release(struct cmq_ring *ring, struct cmq_claim *claim);
-
 /* ---- waiting ---- */
 
 enum cmq_wait {
     CMQ_WAIT_PLAIN,        /* encryptor: a record to lease */
-    CMQ_WAIT_SEALED,       /* dispatcher: a record to claim */
     CMQ_WAIT_SPACE_INGEST, /* ingest: room for a record */
     CMQ_WAIT_SPACE_ENCRYPTOR,
     CMQ_WAIT_COMMITTED, /* log writer: the record at `stored` is committed */

@@ -110,7 +110,6 @@ static void fill_slots(struct cmq_array_a *a, struct cmq_array_b *b, struct cmq_
         atomic_store_explicit(&a->slots[index].pub, word, memory_order_relaxed);
         atomic_store_explicit(&a->slots[index].lease, word, memory_order_relaxed);
         atomic_store_explicit(&b->slots[index].out, word, memory_order_relaxed);
-        atomic_store_explicit(&d->slots[index].owner, word, memory_order_relaxed);
         atomic_store_explicit(&d->slots[index].outcome, word, memory_order_relaxed);
     }
     atomic_store_explicit(&a->tail.value, first_seq, memory_order_relaxed);
@@ -140,7 +139,7 @@ static enum cmq_err create_objects(const struct cmq_ring_setup *setup, struct cm
     if (err == CMQ_OK)
         err = create_one(setup->instance, "b", sizes.b_bytes, SEALED_MODE, &b, reason);
     if (err == CMQ_OK)
-        err = create_one(setup->instance, "d", sizes.d_bytes, OBJECT_MODE, &d, reason);
+        err = create_one(setup->instance, "d", sizes.d_bytes, SEALED_MODE, &d, reason);
     CMQ_CRASH_POINT("create.part");
     if (err == CMQ_OK)
         err = create_one(setup->instance, "ctl", sizeof(struct cmq_ctl), OBJECT_MODE, &ctl, reason);

@@ -264,7 +264,6 @@ static enum cmq_err commit(struct cmq_ring *ring, const struct cmq_lease *lease,
         cmq_arena_published(&ring->arena, ring->leased_extent, lease->seq);
     /* All: only the log writer is parked there. Its record may be another one, then this costs a needless look. */
     cmq_bell_ring(&ring->bells->bells[CMQ_BELL_COMMITTED], CMQ_BELL_ALL);
-    cmq_bell_ring(&ring->bells->bells[CMQ_BELL_SEALED], CMQ_BELL_ALL);
     cmq_bell_ring(&ring->bells->bells[CMQ_BELL_SPACE_INGEST], CMQ_BELL_ALL);
     baton(ring, lease->seq + 1);
     CMQ_CRASH_POINT("commit.rung");

@@ -12,6 +12,8 @@
  * even a writer that should not be there can move them back. The log is the truth, the cursors only tell of it: after a
  * death between append and L3 the next writer finds the records in the log, and moves the cursors without writing again.
  *
+ * Whoever gets the lock gets it from the kernel after the death of the last holder, and so sees all that one had stored.
+ *
  * An outcome takes two words, of which a reader must see a pair:
  *
  *   writer                                     reader

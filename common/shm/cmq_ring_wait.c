@@ -17,7 +17,6 @@ static const struct {
     enum cmq_bell_index bell;
     cmq_bell_look *look;
 } kinds[] = {[CMQ_WAIT_PLAIN] = {CMQ_BELL_PLAIN, cmq_lease_look},
-             [CMQ_WAIT_SEALED] = {CMQ_BELL_SEALED, cmq_claim_look},
              [CMQ_WAIT_SPACE_INGEST] = {CMQ_BELL_SPACE_INGEST, cmq_space_look_ingest},
              [CMQ_WAIT_SPACE_ENCRYPTOR] = {CMQ_BELL_SPACE_ENCRYPTOR, cmq_space_look_encryptor},
              [CMQ_WAIT_COMMITTED] = {CMQ_BELL_COMMITTED, cmq_committed_look},
@@ -27,10 +26,9 @@ static const struct {
 enum cmq_role cmq_bell_role(enum cmq_bell_index bell)
 {
     static const enum cmq_role roles[] = {
-        [CMQ_BELL_PLAIN] = CMQ_ROLE_ENCRYPTOR,     [CMQ_BELL_SEALED] = CMQ_ROLE_DISPATCHER,
-        [CMQ_BELL_SPACE_INGEST] = CMQ_ROLE_INGEST, [CMQ_BELL_SPACE_ENCRYPTOR] = CMQ_ROLE_ENCRYPTOR,
-        [CMQ_BELL_COMMITTED] = CMQ_ROLE_ENCRYPTOR, [CMQ_BELL_STORED] = CMQ_ROLE_DISPATCHER,
-        [CMQ_BELL_DURABLE] = CMQ_ROLE_INGEST};
+        [CMQ_BELL_PLAIN] = CMQ_ROLE_ENCRYPTOR,           [CMQ_BELL_SPACE_INGEST] = CMQ_ROLE_INGEST,
+        [CMQ_BELL_SPACE_ENCRYPTOR] = CMQ_ROLE_ENCRYPTOR, [CMQ_BELL_COMMITTED] = CMQ_ROLE_ENCRYPTOR,
+        [CMQ_BELL_STORED] = CMQ_ROLE_DISPATCHER,         [CMQ_BELL_DURABLE] = CMQ_ROLE_INGEST};
     return roles[bell];
 }
 

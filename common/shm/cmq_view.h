@@ -76,12 +76,6 @@ struct cmq_ring {
     _Atomic uint64_t commit_low; /* all below are committed; private progress of the own scan */
     uint64_t leased_extent;
 
-    /* dispatcher */
-    _Atomic uint64_t scan; /* nothing to claim below; data thread writes, waiter reads (relaxed) */
-    uint64_t released_seen;
-    uint64_t rescan_ns;
-    _Atomic uint32_t rescan; /* the waiter saw something below scan (relaxed: a hint) */
-
     /* What the waits for STORED and DURABLE look for; UINT64_MAX: nothing. Any thread stores, the waiter loads. */
     _Atomic uint64_t followed_stored, followed_durable;
 
@@ -89,15 +83,12 @@ struct cmq_ring {
     uint64_t ticked_ns, watching_ns;
     uint64_t unfenced[CMQ_MEMBERS_MAX]; /* object of a member that could not be killed: told once */
 
-    /* Liveness of the others, remembered for some milliseconds: time of the look in ns, lowest bit = gone.
-     * Any thread. */
-    _Atomic uint64_t liveness[CMQ_MEMBERS_MAX];
     _Atomic uint64_t last_work_ns; /* for the spin: when something was found last */
     _Atomic uint32_t poke[CMQ_BELL_COUNT];
     struct cmq_spin spins[CMQ_BELL_COUNT]; /* each used by the one thread that waits there */
     struct cmq_peers peers;                /* data thread */
     struct cmq_peers log_peers;            /* an encryptor's log thread */
-    bool was_idle;                         /* the last lease or claim found nothing; data thread */
+    bool was_idle;                         /* the last lease found nothing; data thread */
 };
 
 static inline struct cmq_slot_a *cmq_slot_a(const struct cmq_ring *ring, uint64_t seq)
@@ -154,7 +145,6 @@ void cmq_peers_prune(struct cmq_ring *ring, struct cmq_peers *peers, bool idle);
 
 /* Conditions of cmq_ring_wait, on fresh values (each in the file that knows it). */
 bool cmq_lease_look(void *ring);
-bool cmq_claim_look(void *ring);
 bool cmq_space_look_ingest(void *ring);
 bool cmq_space_look_encryptor(void *ring);
 bool cmq_committed_look(void *ring);
@@ -164,16 +154,13 @@ bool cmq_durable_look(void *ring);
 enum cmq_role cmq_bell_role(enum cmq_bell_index bell);
 /* How long an encryptor may sleep: short while somebody else's lease is open. */
 uint64_t cmq_lease_patience_us(struct cmq_ring *ring);
-/* Moves the gate over everything done, rings for space. */
-void cmq_gate_advance(struct cmq_ring *ring);
 
 /* Membership (cmq_member.c). */
 CMQ_MUST_USE enum cmq_err cmq_member_join(struct cmq_ring *ring, struct cmq_reason *reason);
 void cmq_member_leave(struct cmq_ring *ring);
 /* Whether the member's process holds its lock. The own id is alive. Any thread; a system call. */
 bool cmq_member_is_alive(const struct cmq_ring *ring, uint32_t id);
-/* Dead, or silent for stall_ms; remembered for a few milliseconds. Any thread. */
-bool cmq_member_is_gone(struct cmq_ring *ring, uint32_t id);
+/* Has not beaten for stall_ms. */
 bool cmq_member_is_silent(const struct cmq_ring *ring, uint32_t id, uint64_t now_ns);
 void cmq_member_collect(struct cmq_ring *ring);
 /* Kills stopped members of the own role (cmq_fence.c). The thread that ticks, after it has beaten. */

@@ -107,24 +107,6 @@ static void ring_that_is_full_refuses_and_takes_again_when_something_is_stored(v
     assert_int_equal(try_publish(world->ingest), CMQ_ERR_FULL);
 }
 
-static void gate_stays_at_the_oldest_undelivered_record(void **state)
-{
-    struct world *world = *state;
-    struct cmq_claim first, second;
-    for (unsigned i = 0; i < SLOTS; i++) {
-        assert_int_equal(try_publish(world->ingest), CMQ_OK);
-        (void)ring_fixture_seal(world->encryptor);
-    }
-    assert_int_equal(cmq_ring_claim(world->dispatcher, &first), CMQ_OK);
-    assert_int_equal(cmq_ring_claim(world->dispatcher, &second), CMQ_OK);
-    assert_int_equal(cmq_ring_done(world->dispatcher, &second), CMQ_OK);
-    assert_int_equal(try_publish(world->ingest), CMQ_ERR_FULL);
-    assert_int_equal(cmq_ring_done(world->dispatcher, &first), CMQ_OK);
-    assert_int_equal(try_publish(world->ingest), CMQ_OK);
-    assert_int_equal(try_publish(world->ingest), CMQ_OK);
-    assert_int_equal(try_publish(world->ingest), CMQ_ERR_FULL);
-}
-
 static void record_larger_than_the_limit_is_refused(void **state)
 {
     struct world *world = *state;
@@ -198,90 +180,6 @@ static void encryptor_with_a_full_arena_takes_over_through_its_reserve(void **st
         assert_true(cmq_clock_mono_ns() < end_ns);
     assert_int_equal(lease.seq, 0);
     assert_int_equal(cmq_ring_commit(thief, &lease, 1, 1), CMQ_OK);
-}
-
-static void dispatchers_share_the_records(void **state)
-{
-    struct world *world = *state;
-    struct cmq_ring *other = ring_fixture_join(&world->fixture, CMQ_ROLE_DISPATCHER);
-    struct cmq_claim a, b, c;
-    for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(try_publish(world->ingest), CMQ_OK);
-        (void)ring_fixture_seal(world->encryptor);
-    }
-    assert_int_equal(cmq_ring_claim(world->dispatcher, &a), CMQ_OK);
-    assert_int_equal(cmq_ring_claim(other, &b), CMQ_OK);
-    assert_int_not_equal(a.seq, b.seq);
-    assert_int_equal(cmq_ring_claim(other, &c), CMQ_ERR_AGAIN);
-    assert_int_equal(cmq_ring_claim(world->dispatcher, &c), CMQ_ERR_AGAIN);
-}
-
-static void record_of_a_dispatcher_that_died_goes_on_behind_its_progress(void **state)
-{
-    struct world *world = *state;
-    struct cmq_ring *other = ring_fixture_join(&world->fixture, CMQ_ROLE_DISPATCHER);
-    struct cmq_claim dead, next;
-    assert_int_equal(try_publish(world->ingest), CMQ_OK);
-    (void)ring_fixture_seal(world->encryptor);
-    assert_int_equal(cmq_ring_claim(other, &dead), CMQ_OK);
-    assert_int_equal(cmq_ring_progress(other, &dead, 7), CMQ_OK);
-    assert_int_equal(cmq_ring_claim(world->dispatcher, &next), CMQ_ERR_AGAIN);
-    ring_fixture_leave(&world->fixture, other);
-    const uint64_t end_ns = cmq_clock_mono_ns() + 5 * CMQ_NS_PER_S;
-    while (cmq_ring_claim(world->dispatcher, &next) != CMQ_OK)
-        assert_true(cmq_clock_mono_ns() < end_ns);
-    assert_int_equal(next.seq, dead.seq);
-    assert_int_equal(next.progress, 7);
-    assert_true(next.redelivery);
-}
-
-static void record_that_is_released_is_claimed_at_once_with_its_progress(void **state)
-{
-    struct world *world = *state;
-    struct cmq_ring *other = ring_fixture_join(&world->fixture, CMQ_ROLE_DISPATCHER);
-    struct cmq_claim claim, next;
-    assert_int_equal(try_publish(world->ingest), CMQ_OK);
-    (void)ring_fixture_seal(world->encryptor);
-    assert_int_equal(cmq_ring_claim(other, &claim), CMQ_OK);
-    assert_int_equal(cmq_ring_progress(other, &claim, 3), CMQ_OK);
-    cmq_ring_release(other, &claim);
-    assert_int_equal(cmq_ring_claim(world->dispatcher, &next), CMQ_OK);
-    assert_int_equal(next.progress, 3);
-}
-
-static void claim_finds_at_once_what_the_wait_has_seen(void **state)
-{
-    struct world *world = *state;
-    struct cmq_ring *other = ring_fixture_join(&world->fixture, CMQ_ROLE_DISPATCHER);
-    struct cmq_claim dead, next;
-    assert_int_equal(try_publish(world->ingest), CMQ_OK);
-    (void)ring_fixture_seal(world->encryptor);
-    assert_int_equal(cmq_ring_claim(other, &dead), CMQ_OK);
-    assert_int_equal(cmq_ring_claim(world->dispatcher, &next),
-                     CMQ_ERR_AGAIN); /* its scan is behind the record now */
-    ring_fixture_leave(&world->fixture, other);
-    const uint64_t end_ns = cmq_clock_mono_ns() + 5 * CMQ_NS_PER_S;
-    while (!cmq_ring_wait(world->dispatcher, CMQ_WAIT_SEALED, 1, NULL))
-        assert_true(cmq_clock_mono_ns() < end_ns);
-    assert_int_equal(cmq_ring_claim(world->dispatcher, &next), CMQ_OK);
-}
-
-static void dispatcher_that_was_silent_loses_its_record_and_finds_out(void **state)
-{
-    struct world *world = *state;
-    world->fixture.setup.stall_ms = 30;
-    struct cmq_ring *other = ring_fixture_join(&world->fixture, CMQ_ROLE_DISPATCHER);
-    struct cmq_claim silent, next;
-    assert_int_equal(try_publish(world->ingest), CMQ_OK);
-    (void)ring_fixture_seal(world->encryptor);
-    assert_int_equal(cmq_ring_claim(world->dispatcher, &silent), CMQ_OK);
-    const uint64_t end_ns = cmq_clock_mono_ns() + 5 * CMQ_NS_PER_S;
-    while (cmq_ring_claim(other, &next) != CMQ_OK)
-        assert_true(cmq_clock_mono_ns() < end_ns);
-    assert_int_equal(next.seq, silent.seq);
-    assert_int_equal(cmq_ring_progress(world->dispatcher, &silent, 1), CMQ_ERR_LOST);
-    assert_int_equal(cmq_ring_done(world->dispatcher, &silent), CMQ_ERR_LOST);
-    assert_int_equal(cmq_ring_done(other, &next), CMQ_OK);
 }
 
 /* Pages that the object of the first member that is not alive takes in memory. */
@@ -519,7 +417,7 @@ static void objects_have_no_rights_for_others(void **state)
     static const struct {
         const char *suffix;
         mode_t mode;
-    } objects[] = {{"ctl", 0660}, {"bell", 0660}, {"a", 0660}, {"b", 0640}, {"d", 0660}};
+    } objects[] = {{"ctl", 0660}, {"bell", 0660}, {"a", 0660}, {"b", 0640}, {"d", 0640}};
     char path[128];
     struct stat info;
     for (size_t i = 0; i < CMQ_COUNT_OF(objects); i++) {
@@ -593,18 +491,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(ring_begins_at_the_sequence_it_was_created_with, setup_late,
                                         teardown),
         RING_TEST(ring_that_is_full_refuses_and_takes_again_when_something_is_stored),
-        RING_TEST(gate_stays_at_the_oldest_undelivered_record),
         RING_TEST(record_larger_than_the_limit_is_refused),
         RING_TEST(owners_are_named_once_and_live_as_long_as_they_are_joined),
         RING_TEST(draining_ring_takes_no_new_records),
         RING_TEST(record_that_is_leased_is_not_leased_again_while_its_owner_lives),
         RING_TEST(record_of_a_dead_encryptor_is_taken_over_and_its_late_commit_loses),
         RING_TEST(encryptor_with_a_full_arena_takes_over_through_its_reserve),
-        RING_TEST(dispatchers_share_the_records),
-        RING_TEST(record_of_a_dispatcher_that_died_goes_on_behind_its_progress),
-        RING_TEST(record_that_is_released_is_claimed_at_once_with_its_progress),
-        RING_TEST(claim_finds_at_once_what_the_wait_has_seen),
-        RING_TEST(dispatcher_that_was_silent_loses_its_record_and_finds_out),
         RING_TEST(arena_of_a_dead_member_stays_while_its_records_are_not_stored),
         RING_TEST(memory_of_members_that_are_gone_is_given_back_by_those_who_read_it),
         RING_TEST(observer_sees_state_and_members_and_writes_nothing),
