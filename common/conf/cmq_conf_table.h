@@ -27,7 +27,7 @@
     U64(ring, spin_us, 50, 0, 1000, "us", START, "busy wait before sleeping, while traffic is recent")                       \
     U64(ring, wait_ms, 50, 1, 1000, "ms", START, "longest sleep of an idle stage before it looks again by itself")           \
     U64(ring, lease_ms, 20, 1, 10000, "ms", START, "age after which another encryptor may take over a record")               \
-    U64(ring, stall_ms, 5000, 1000, 600000, "ms", START, "silence after which a dispatcher's records are given to another")   \
+    U64(ring, stall_ms, 5000, 1000, 600000, "ms", START, "silence after which another process of its stage kills a stopped one")   \
                                                                                                                              \
     WORD(log, store, "disk", "disk|memory", START, "where accepted messages are kept; memory: /dev/shm, lost with the machine") \
     TEXT(log, dir, "/var/lib/ciphermq/log", 200, START, "the log with store = disk; written by encryptors, read by dispatchers") \

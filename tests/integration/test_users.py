@@ -163,6 +163,7 @@ class Users(unittest.TestCase):
         for stage, path in (("ingest", arena_of("encryptor")), ("dispatcher", arena_of("encryptor")),
                             ("dispatcher", arena_of("ingest")), ("encryptor", arena_of("ingest")),
                             ("ingest", f"/dev/shm/cmq.{self.instance}.b"), ("dispatcher", f"/dev/shm/cmq.{self.instance}.b"),
+                            ("ingest", f"/dev/shm/cmq.{self.instance}.d"), ("dispatcher", f"/dev/shm/cmq.{self.instance}.d"),
                             ("dispatcher", keyring), ("ingest", keyring),
                             ("dispatcher", segment), ("ingest", segment), ("dispatcher", self.path("data/log"))):
             self.assertFalse(can(stage, "-w", path), (stage, path))
