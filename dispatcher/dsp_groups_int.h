@@ -88,8 +88,7 @@ struct dsp_group {
     uint64_t walk_seq;
     uint32_t walk_unit_first, walk_index;
     size_t walk_offset;
-    /* What peek said. */
-    struct dsp_range *peeked_run;
+    struct dsp_range *peeked_run; /* what peek said, as the next */
     struct dsp_hand *peeked_hand;
 };
 

@@ -29,6 +29,20 @@ static bool is_alive(void *context, uint64_t owner)
     return (dead_owners >> owner & 1) == 0;
 }
 
+/* Until the ledger's thread of any engine has done something, or a moment has passed. */
+static void pause_for(uint64_t deadline_ns)
+{
+    struct timespec until;
+    assert_true(cmq_clock_mono_ns() < deadline_ns);
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (long)(LOOK_AGAIN_MS * CMQ_NS_PER_MS);
+    if (until.tv_nsec >= (long)CMQ_NS_PER_S) {
+        until.tv_nsec -= (long)CMQ_NS_PER_S;
+        until.tv_sec++;
+    }
+    (void)sem_timedwait(&durable, &until);
+}
+
 /* ---- hooks ---- */
 
 static void on_ready(void *context, struct dsp_member *member)
@@ -155,6 +169,22 @@ void bench_close(struct bench_engine *engine)
 
 void bench_die(struct bench_engine *engine)
 {
+    struct dsp_groups *groups = engine->groups;
+    const uint64_t deadline_ns = cmq_clock_mono_ns() + WAIT_S * CMQ_NS_PER_S;
+    /* All its threads die: what is not committed never will be. */
+    pthread_mutex_lock(&groups->lock);
+    while (groups->busy) {
+        pthread_mutex_unlock(&groups->lock);
+        pause_for(deadline_ns);
+        pthread_mutex_lock(&groups->lock);
+    }
+    for (size_t i = 0; i < groups->building.count; i++)
+        free((void *)(uintptr_t)groups->building.changes[i].acked);
+    groups->building.count = 0;
+    groups->building.release_count = 0;
+    groups->building.due_ns = 0;
+    groups->building.partial = false;
+    pthread_mutex_unlock(&groups->lock);
     dead_owners |= UINT64_C(1) << engine->owner;
 }
 
@@ -219,20 +249,6 @@ struct bench_got bench_take(struct bench_engine *engine, struct dsp_member *memb
         dsp_group_take(engine->groups, member, &batch, count, (size_t)(reader.next - batch.messages.data)),
         CMQ_OK);
     return got;
-}
-
-/* Until the ledger's thread of any engine has done something, or a moment has passed. */
-static void pause_for(uint64_t deadline_ns)
-{
-    struct timespec until;
-    assert_true(cmq_clock_mono_ns() < deadline_ns);
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += (long)(LOOK_AGAIN_MS * CMQ_NS_PER_MS);
-    if (until.tv_nsec >= (long)CMQ_NS_PER_S) {
-        until.tv_nsec -= (long)CMQ_NS_PER_S;
-        until.tv_sec++;
-    }
-    (void)sem_timedwait(&durable, &until);
 }
 
 struct bench_got bench_take_soon(struct bench_engine *engine, struct dsp_member *member, uint32_t max)

@@ -13,7 +13,7 @@
 #include "dispatcher/dsp_groups.h"
 #include "tests/support/fake_log.h"
 
-enum { BENCH_ENGINES = 3, BENCH_LETTERS = 64, BENCH_LETTER_BYTES = 512, BENCH_READY = 256 };
+enum { BENCH_ENGINES = 8, BENCH_LETTERS = 64, BENCH_LETTER_BYTES = 512, BENCH_READY = 256 };
 
 struct bench_letter {
     char topic[64];
