@@ -168,7 +168,8 @@ static enum cmq_err find_group(struct dsp_groups *groups, const char *name, stru
                                struct cmq_reason *reason)
 {
     struct dsp_ledger_group ledger;
-    enum cmq_err err = dsp_ledger_group(groups->setup.ledger, name, topic, options->start_seq, &ledger);
+    enum cmq_err err = dsp_ledger_group(groups->setup.ledger, name, topic, options->start_seq,
+                                        options->start_index, &ledger);
     if (err == CMQ_ERR_EXISTS)
         return cmq_reason_set(reason, err, "group %s has topic %s: consume that, or take another name", name,
                               ledger.topic);

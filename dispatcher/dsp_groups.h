@@ -30,6 +30,7 @@ struct dsp_range; /* messages of one unit, in one state */
 
 struct dsp_group_options {
     uint64_t start_seq;       /* for a group that is new */
+    uint32_t start_index;     /* of the first message in that record; not with auto_ack */
     uint64_t ack_wait_ms;     /* auto-ack: not used */
     uint32_t max_deliver;     /* 0: no limit. The latest join says it for the group in this process */
     uint32_t max_ack_pending; /* of all members of the group in this process together; > 0; as max_deliver */

@@ -316,6 +316,21 @@ static enum cmq_err load_acked(struct dsp_groups *groups, struct dsp_hand *hand)
     return err;
 }
 
+/* Messages before the place where the group begins are done. */
+static enum cmq_err pass_start(struct dsp_groups *groups, struct dsp_hand *hand)
+{
+    const struct dsp_ledger_group *ledger = &hand->group->ledger;
+    if (hand->seq != ledger->start_seq || ledger->start_index == 0)
+        return CMQ_OK;
+    if (dsp_hand_states(groups, hand) == NULL)
+        return CMQ_ERR_NOMEM;
+    for (uint32_t index = 0; index < hand->message_count && index < ledger->start_index; index++) {
+        hand->done_count += hand->states[index].state != DSP_DONE;
+        hand->states[index].state = DSP_DONE;
+    }
+    return CMQ_OK;
+}
+
 /* Messages that the group does not want are done. */
 static enum cmq_err pass_units(struct dsp_groups *groups, struct dsp_hand *hand,
                                const struct dsp_record *record)
@@ -386,6 +401,8 @@ static enum cmq_err open_next(struct dsp_groups *groups, struct dsp_group *group
     group->near = record->next;
     if (hand != NULL && !group->auto_ack)
         err = load_acked(groups, hand);
+    if (hand != NULL && err == CMQ_OK && !group->auto_ack)
+        err = pass_start(groups, hand);
     if (hand != NULL && err == CMQ_OK)
         err = pass_units(groups, hand, record);
     dsp_source_put(groups->setup.source, record);

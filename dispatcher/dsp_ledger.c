@@ -16,6 +16,7 @@ struct stored_group {
     uint64_t start_seq;
     uint32_t id;
     char topic[256];
+    uint32_t start_index;
 };
 
 enum cmq_err dsp_ledger_err(int code)
@@ -313,12 +314,13 @@ static void read_group(const MDB_val *value, struct dsp_ledger_group *ret_group)
     struct stored_group stored = {0};
     memcpy(&stored, value->mv_data, value->mv_size < sizeof stored ? value->mv_size : sizeof stored);
     stored.topic[sizeof stored.topic - 1] = '\0';
-    *ret_group = (struct dsp_ledger_group){.id = stored.id, .start_seq = stored.start_seq};
+    *ret_group = (struct dsp_ledger_group){
+        .id = stored.id, .start_seq = stored.start_seq, .start_index = stored.start_index};
     memcpy(ret_group->topic, stored.topic, sizeof stored.topic);
 }
 
 static int add_group(struct dsp_ledger *ledger, MDB_val *key, struct cmq_span topic, uint64_t start_seq,
-                     struct dsp_ledger_group *ret_group)
+                     uint32_t start_index, struct dsp_ledger_group *ret_group)
 {
     MDB_txn *txn = NULL;
     MDB_stat stat_of;
@@ -336,7 +338,8 @@ static int add_group(struct dsp_ledger *ledger, MDB_val *key, struct cmq_span to
         code = mdb_stat(txn, ledger->tables->groups, &stat_of);
     if (code == MDB_SUCCESS) {
         /* The row of the format counts as one, so ids begin with 1; groups are never removed. */
-        struct stored_group stored = {.start_seq = start_seq, .id = (uint32_t)stat_of.ms_entries};
+        struct stored_group stored = {
+            .start_seq = start_seq, .start_index = start_index, .id = (uint32_t)stat_of.ms_entries};
         memcpy(stored.topic, topic.data, topic.bytes);
         value = (MDB_val){.mv_size = sizeof stored, .mv_data = &stored};
         read_group(&value, ret_group);
@@ -349,7 +352,7 @@ static int add_group(struct dsp_ledger *ledger, MDB_val *key, struct cmq_span to
 }
 
 enum cmq_err dsp_ledger_group(struct dsp_ledger *ledger, const char *name, struct cmq_span topic,
-                              uint64_t start_seq, struct dsp_ledger_group *ret_group)
+                              uint64_t start_seq, uint32_t start_index, struct dsp_ledger_group *ret_group)
 {
     char text[DSP_GROUP_NAME_BYTES_MAX + 1];
     MDB_val value, key = {.mv_size = strlen(name), .mv_data = text};
@@ -363,7 +366,7 @@ enum cmq_err dsp_ledger_group(struct dsp_ledger *ledger, const char *name, struc
         mdb_txn_reset(ledger->acks_read);
     }
     if (code == MDB_NOTFOUND && topic.bytes > 0)
-        code = add_group(ledger, &key, topic, start_seq, ret_group);
+        code = add_group(ledger, &key, topic, start_seq, start_index, ret_group);
     if (code != MDB_SUCCESS)
         return dsp_ledger_err(code);
     bool same =

@@ -55,14 +55,16 @@ void dsp_ledger_abandon(struct dsp_ledger *ledger);
 
 struct dsp_ledger_group {
     uint32_t id;
-    char topic[256];    /* pattern */
-    uint64_t start_seq; /* records below do not concern the group */
+    char topic[256];      /* pattern */
+    uint64_t start_seq;   /* records below do not concern the group */
+    uint32_t start_index; /* nor do this record's messages below */
 };
-/* The group of that name, made if it is new (then start_seq and topic are taken; durable when it returns). CMQ_ERR_EXISTS:
+/* The group of that name, made if it is new (then start and topic are taken; durable when it returns). CMQ_ERR_EXISTS:
  * with another topic, which *ret_group then tells. An empty topic means the one it has; CMQ_ERR_NOT_FOUND: there is no such
  * group. The name was checked. Waits for the disk if the group is new. */
 CMQ_MUST_USE enum cmq_err dsp_ledger_group(struct dsp_ledger *ledger, const char *name, struct cmq_span topic,
-                                           uint64_t start_seq, struct dsp_ledger_group *ret_group);
+                                           uint64_t start_seq, uint32_t start_index,
+                                           struct dsp_ledger_group *ret_group);
 
 struct dsp_claim {
     uint64_t from, to; /* records claimed */

@@ -208,6 +208,7 @@ static enum cmq_err join(struct dsp_channel *channel, const char *name, const st
     const struct dsp_session_settings *settings = &hub->settings;
     const struct dsp_group_options options = {
         .start_seq = cursor->next.seq,
+        .start_index = cursor->next.index,
         .ack_wait_ms = given(command, DSP_HAS_ACK_WAIT_MS, command->ack_wait_ms, settings->ack_wait_ms),
         .max_deliver =
             (uint32_t)given(command, DSP_HAS_MAX_DELIVER, command->max_deliver, settings->max_deliver),

@@ -279,6 +279,34 @@ static void a_letter_whose_group_has_nobody_left_ends_all_the_same(void **unused
     leave(b, &other);
 }
 
+/* ---- where a group begins ---- */
+
+static void group_begins_behind_a_message_inside_a_record(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member, other;
+    const struct dsp_group_options options = {
+        .start_seq = 2, .start_index = 3, .ack_wait_ms = 1000, .max_ack_pending = 100};
+    const struct dsp_group_options behind = {
+        .start_seq = 2, .start_index = 5, .ack_wait_ms = 1000, .max_ack_pending = 100};
+    const struct cmq_span topic = cmq_span_make("jobs", 4);
+    records(3, 5);
+    assert_int_equal(dsp_group_join(a->groups, "w", topic, &options, &member, NULL), CMQ_OK);
+    dsp_group_set_credit(a->groups, &member, 100);
+    assert_got(bench_take(a, &member, 9), 2, 3, 2, 1);
+    assert_got(bench_take(a, &member, 9), 3, 0, 5, 1);
+    assert_nothing(bench_take(a, &member, 9));
+    assert_int_equal(dsp_group_ack_upto(a->groups, &member, id_of(3, 4)), 7);
+    bench_commit(a);
+    bench_wait_floor(a, "w", 4);
+    /* Nothing of a record is left behind its last message. */
+    assert_int_equal(dsp_group_join(a->groups, "v", topic, &behind, &other, NULL), CMQ_OK);
+    dsp_group_set_credit(a->groups, &other, 100);
+    assert_got(bench_take(a, &other, 9), 3, 0, 5, 1);
+    leave(a, &member);
+    leave(a, &other);
+}
+
 /* ---- bounds ---- */
 
 static void credit_and_pending_acks_bound_what_is_handed_out(void **unused)
@@ -628,6 +656,7 @@ int main(void)
         TEST(what_nobody_acks_in_time_comes_again_to_whoever_waits),
         TEST(a_message_delivered_too_often_becomes_a_dead_letter),
         TEST(a_letter_whose_group_has_nobody_left_ends_all_the_same),
+        TEST(group_begins_behind_a_message_inside_a_record),
         TEST(credit_and_pending_acks_bound_what_is_handed_out),
         TEST(members_that_wait_get_their_turn),
         TEST(a_long_way_to_the_next_message_is_gone_in_steps),

@@ -74,7 +74,7 @@ static struct cmq_span span(const char *text)
 static struct dsp_ledger_group group_of(struct dsp_ledger *ledger, const char *name, uint64_t start)
 {
     struct dsp_ledger_group group = {0};
-    assert_int_equal(dsp_ledger_group(ledger, name, span("jobs"), start, &group), CMQ_OK);
+    assert_int_equal(dsp_ledger_group(ledger, name, span("jobs"), start, 0, &group), CMQ_OK);
     return group;
 }
 
@@ -119,18 +119,19 @@ static void a_group_keeps_its_topic_and_start_and_refuses_another(void **unused)
     (void)unused;
     struct dsp_ledger *ledger = open_as(A, NULL, "one");
     struct dsp_ledger_group first, again, other;
-    assert_int_equal(dsp_ledger_group(ledger, "w", span(""), 1, &first), CMQ_ERR_NOT_FOUND);
-    assert_int_equal(dsp_ledger_group(ledger, "w", span("jobs.*"), 7, &first), CMQ_OK);
+    assert_int_equal(dsp_ledger_group(ledger, "w", span(""), 1, 0, &first), CMQ_ERR_NOT_FOUND);
+    assert_int_equal(dsp_ledger_group(ledger, "w", span("jobs.*"), 7, 3, &first), CMQ_OK);
     dsp_ledger_close(ledger);
     ledger = open_as(B, NULL, "one");
-    assert_int_equal(dsp_ledger_group(ledger, "w", span("jobs.*"), 99, &again), CMQ_OK);
+    assert_int_equal(dsp_ledger_group(ledger, "w", span("jobs.*"), 99, 0, &again), CMQ_OK);
     assert_int_equal(again.id, first.id);
     assert_int_equal(again.start_seq, 7);
-    assert_int_equal(dsp_ledger_group(ledger, "w", span("jobs"), 1, &again), CMQ_ERR_EXISTS);
+    assert_int_equal(again.start_index, 3);
+    assert_int_equal(dsp_ledger_group(ledger, "w", span("jobs"), 1, 0, &again), CMQ_ERR_EXISTS);
     assert_string_equal(again.topic, "jobs.*");
-    assert_int_equal(dsp_ledger_group(ledger, "w", span(""), 1, &again), CMQ_OK);
+    assert_int_equal(dsp_ledger_group(ledger, "w", span(""), 1, 0, &again), CMQ_OK);
     assert_string_equal(again.topic, "jobs.*");
-    assert_int_equal(dsp_ledger_group(ledger, "format", span("jobs"), 1, &other), CMQ_OK);
+    assert_int_equal(dsp_ledger_group(ledger, "format", span("jobs"), 1, 0, &other), CMQ_OK);
     assert_int_not_equal(other.id, first.id);
     struct dsp_ledger_state state;
     assert_int_equal(dsp_ledger_state(ledger, 1, &state), CMQ_OK);
