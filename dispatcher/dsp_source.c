@@ -7,7 +7,8 @@
 #include "common/wire/cmq_batch.h"
 
 enum {
-    READ_BYTES = 192 * 1024, /* of one read ahead */
+    READ_BYTES_MIN = 4096,       /* of one read ahead, at the end of the log */
+    READ_BYTES_MAX = 192 * 1024, /* and far from it */
     BUCKETS_MIN = 256,
     BUCKETS_MAX = 1 << 16,
     BYTES_A_BUCKET = 512 /* of the cache */
@@ -37,6 +38,7 @@ struct dsp_source {
     struct cmq_keyring *keyring;
     struct cmq_sealer *sealer;
     struct cmq_journal_reader *reader;
+    size_t read_bytes; /* of the next read ahead */
     struct cmq_journal_chunk chunk;
     void (*free_encoded)(void *encoded);
     size_t bytes, cache_bytes;
@@ -192,9 +194,13 @@ static enum cmq_err read_ahead(struct dsp_source *source, uint64_t seq, uint64_t
         known = *near;
     else if (before != NULL)
         known = before->record.next;
-    enum cmq_err err = cmq_journal_read(source->reader, seq, stored, &known, READ_BYTES, chunk, ret_next);
+    enum cmq_err err =
+        cmq_journal_read(source->reader, seq, stored, &known, source->read_bytes, chunk, ret_next);
     if (err != CMQ_OK)
         return err;
+    /* Behind the end of the log lie old bytes: who is there reads little, and more while there is more. */
+    bool more = chunk->next_seq < stored;
+    source->read_bytes = more ? cmq_min_u64(source->read_bytes * 4, READ_BYTES_MAX) : READ_BYTES_MIN;
     cmq_ring_count(source->ring, CMQ_COUNT_BYTES_IN, chunk->bytes);
     struct block *block = take_block(source);
     if (block == NULL)
@@ -473,6 +479,7 @@ enum cmq_err dsp_source_new(const struct dsp_source_setup *setup, struct cmq_rin
     source->keyring = keyring;
     source->free_encoded = setup->free_encoded;
     source->cache_bytes = setup->cache_bytes;
+    source->read_bytes = READ_BYTES_MIN;
     source->bucket_count = BUCKETS_MIN;
     while (source->bucket_count < BUCKETS_MAX && source->bucket_count * BYTES_A_BUCKET < source->cache_bytes)
         source->bucket_count *= 2;

@@ -104,9 +104,13 @@ static void on_asked(struct dsp_ws *ws)
     if (asks & ASK_STOP)
         ws->stopped = true;
     if (asks & ASK_RANG) {
+        const uint64_t stored = dsp_source_stored(ws->source);
         ws->following = false;
         dsp_hub_stored(dsp_v1_hub(ws->v1));
         dsp_groups_poke(ws->groups);
+        /* Who found nothing while the waiter was on its way relied on it: it goes again. */
+        if (ws->clients != NULL)
+            dsp_ws_follow(ws, stored);
     }
     if (asks & ASK_DURABLE)
         dsp_hub_durable(dsp_v1_hub(ws->v1));

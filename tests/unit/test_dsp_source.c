@@ -145,7 +145,7 @@ static void what_is_not_stored_is_told_to_come_again(void **state)
     put();
 }
 
-static void one_read_serves_all_records_in_it(void **state)
+static void one_read_serves_many_records_and_the_next_one_more(void **state)
 {
     (void)state;
     for (unsigned i = 0; i < 100; i++)
@@ -156,7 +156,8 @@ static void one_read_serves_all_records_in_it(void **state)
         assert_texts(0, 'a');
         put();
     }
-    assert_int_equal(event_log->reads, 1);
+    assert_in_range(event_log->reads, 2,
+                    3); /* small at first: at the end of the log there is nothing behind */
 }
 
 static void second_read_is_told_where_its_record_begins(void **state)
@@ -456,7 +457,7 @@ int main(void)
         TEST(record_has_topics_before_it_is_opened_and_messages_after),
         TEST(units_count_their_messages_over_the_record),
         TEST(what_is_not_stored_is_told_to_come_again),
-        TEST(one_read_serves_all_records_in_it),
+        TEST(one_read_serves_many_records_and_the_next_one_more),
         TEST(second_read_is_told_where_its_record_begins),
         TEST(void_record_has_no_messages),
         TEST(gaps_tell_where_to_go_on),
