@@ -1,12 +1,15 @@
 #!/usr/bin/python3
-"""deploy/cmq_ws.py: a small WebSocket client with Python's own library only.
+"""deploy/cmq_ws.py: a small WebSocket client with Python's own library only. Prints one line of JSON a message.
 
-usage: cmq_ws.py [ws://HOST:PORT/PATH]     prints every message that the broker sends, one a line, as JSON
-
-Every frame of the root endpoint is a JSON array of messages. They are taken from the consumer group "default": what is
-printed here, no other client of the group gets.
+usage: cmq_ws.py [ws://HOST:PORT/]
+           the root endpoint: contents of topic "default", shared with every other client there (group "default")
+       cmq_ws.py --subscribe TOPIC [--since earliest|latest|ID] [--count N] [ws://HOST:PORT]
+           everything of a topic or pattern, from where you say; gaps are printed as they come
+       cmq_ws.py --consume TOPIC --group NAME [--count N] [ws://HOST:PORT]
+           the messages of a consumer group, each acknowledged once it is printed
 """
 
+import argparse
 import base64
 import hashlib
 import json
@@ -98,14 +101,75 @@ class WebSocket:
         self.sock.close()
 
 
-def main():
-    url = urllib.parse.urlsplit(sys.argv[1] if len(sys.argv) > 1 else "ws://127.0.0.1:8080/")
-    if url.scheme != "ws" or not url.hostname:
-        sys.exit("usage: cmq_ws.py [ws://HOST:PORT/PATH]")
-    client = WebSocket(url.hostname, url.port or 80, url.path or "/")
+def show(value):
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def command(client, number, name, fields):
+    """Sends one command and returns what its reply says; pushes that come before it are not expected here."""
+    client.send(json.dumps({"id": number, name: fields}))
+    while True:
+        reply = json.loads(client.receive(time.monotonic() + WAIT_S))
+        if reply.get("id") == number:
+            break
+    if "error" in reply:
+        raise WebSocketError(f"{name}: {reply['error']['message']}")
+    return reply["ok"]
+
+
+def root(client):
     while True:
         for message in json.loads(client.receive()):
-            print(json.dumps(message, ensure_ascii=False), flush=True)
+            show(message)
+
+
+def follow(client, args):
+    """A subscription or a member of a group."""
+    command(client, 1, "connect", {})
+    if args.group:
+        client.send(json.dumps({"id": 2, "consume": {"topic": args.consume, "group": args.group}}))
+    else:
+        client.send(json.dumps({"id": 2, "subscribe": {"topic": args.subscribe, "since": args.since}}))
+    left = args.count
+    while left is None or left > 0:
+        frame = json.loads(client.receive())
+        if "error" in frame:
+            raise WebSocketError(frame["error"]["message"])
+        if "gap" in frame:
+            show(frame)
+        if "msgs" not in frame:
+            continue
+        items = frame["msgs"]["items"][:left]
+        for item in items:
+            show({"topic": frame["msgs"]["topic"], **item})
+        left = None if left is None else left - len(items)
+        if args.group:
+            ids = [f"{item['id']}:{item['attempt']}" for item in items]
+            for start in range(0, len(ids), 1000):
+                client.send(json.dumps({"id": 3, "ack": {"group": args.group, "ids": ids[start : start + 1000]}}))
+    if args.group:  # the last acknowledgement is durable when its reply is here
+        command(client, 4, "ping", {})
+        command(client, 5, "unsubscribe", {"id": 2})
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="cmq_ws.py", description="prints messages of CipherMQ, one line of JSON each")
+    parser.add_argument("url", nargs="?", default="ws://127.0.0.1:8080/", metavar="ws://HOST:PORT/")
+    parser.add_argument("--subscribe", metavar="TOPIC", help="everything of a topic or pattern")
+    parser.add_argument("--since", default="latest", help="earliest, latest, or the id of the last message that you have")
+    parser.add_argument("--consume", metavar="TOPIC", help="as a member of --group")
+    parser.add_argument("--group", metavar="NAME")
+    parser.add_argument("--count", type=int, help="end after so many messages")
+    args = parser.parse_args()
+    url = urllib.parse.urlsplit(args.url)
+    if url.scheme != "ws" or not url.hostname:
+        parser.error("the address must look like ws://127.0.0.1:8080/")
+    if (args.consume is None) != (args.group is None) or (args.consume and args.subscribe):
+        parser.error("give --subscribe TOPIC, or --consume TOPIC with --group NAME")
+    if args.subscribe or args.consume:
+        follow(WebSocket(url.hostname, url.port or 80, "/v1/ws", "ciphermq.v1.json"), args)
+    else:
+        root(WebSocket(url.hostname, url.port or 80, url.path or "/"))
 
 
 if __name__ == "__main__":
