@@ -316,15 +316,11 @@ static enum cmq_err load_acked(struct dsp_groups *groups, struct dsp_hand *hand)
     return err;
 }
 
-/* Messages before the place where the group begins are done. */
-static enum cmq_err pass_start(struct dsp_groups *groups, struct dsp_hand *hand)
+static enum cmq_err pass(struct dsp_groups *groups, struct dsp_hand *hand, uint32_t first, uint64_t end)
 {
-    const struct dsp_ledger_group *ledger = &hand->group->ledger;
-    if (hand->seq != ledger->start_seq || ledger->start_index == 0)
-        return CMQ_OK;
-    if (dsp_hand_states(groups, hand) == NULL)
+    if (first < end && dsp_hand_states(groups, hand) == NULL)
         return CMQ_ERR_NOMEM;
-    for (uint32_t index = 0; index < hand->message_count && index < ledger->start_index; index++) {
+    for (uint32_t index = first; index < end; index++) {
         hand->done_count += hand->states[index].state != DSP_DONE;
         hand->states[index].state = DSP_DONE;
     }
@@ -344,13 +340,8 @@ static enum cmq_err pass_units(struct dsp_groups *groups, struct dsp_hand *hand,
         if (group->auto_ack) {
             hand->done_count += unit->count;
             note_done(groups, hand, unit->first, unit->count);
-            continue;
-        }
-        if (dsp_hand_states(groups, hand) == NULL)
+        } else if (pass(groups, hand, unit->first, (uint64_t)unit->first + unit->count) != CMQ_OK) {
             return CMQ_ERR_NOMEM;
-        for (uint32_t index = unit->first; index < unit->first + unit->count; index++) {
-            hand->done_count += hand->states[index].state != DSP_DONE;
-            hand->states[index].state = DSP_DONE;
         }
     }
     return CMQ_OK;
@@ -379,8 +370,7 @@ static void pass_noted(struct dsp_groups *groups, struct dsp_hand *hand)
 static enum cmq_err open_next(struct dsp_groups *groups, struct dsp_group *group)
 {
     struct dsp_record *record = NULL;
-    const uint64_t seq = group->claim.from;
-    uint64_t next = seq + 1;
+    uint64_t seq = group->claim.from, next = seq + 1;
     enum cmq_err err = dsp_source_get(groups->setup.source, seq, &group->near, &record, &next);
     if (err == CMQ_ERR_NOT_FOUND || err == CMQ_ERR_CORRUPT) {
         next = cmq_max_u64(cmq_min_u64(next, group->claim.to), seq + 1);
@@ -401,8 +391,8 @@ static enum cmq_err open_next(struct dsp_groups *groups, struct dsp_group *group
     group->near = record->next;
     if (hand != NULL && !group->auto_ack)
         err = load_acked(groups, hand);
-    if (hand != NULL && err == CMQ_OK && !group->auto_ack)
-        err = pass_start(groups, hand);
+    if (hand != NULL && err == CMQ_OK && !group->auto_ack && seq == group->ledger.start_seq)
+        err = pass(groups, hand, 0, cmq_min_u64(group->ledger.start_index, hand->message_count));
     if (hand != NULL && err == CMQ_OK)
         err = pass_units(groups, hand, record);
     dsp_source_put(groups->setup.source, record);
