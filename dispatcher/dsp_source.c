@@ -38,7 +38,7 @@ struct dsp_source {
     struct cmq_keyring *keyring;
     struct cmq_sealer *sealer;
     struct cmq_journal_reader *reader;
-    size_t read_bytes; /* of the next read ahead */
+    size_t record_bytes; /* in the log, of a record of the last read */
     struct cmq_journal_chunk chunk;
     void (*free_encoded)(void *encoded);
     size_t bytes, cache_bytes;
@@ -183,6 +183,13 @@ static enum cmq_err add_entry(struct dsp_source *source, struct block *block, ui
     return CMQ_OK;
 }
 
+/* Behind the end of the log lie old bytes: who is there reads little, who is far from it much. */
+static size_t bytes_to_read(const struct dsp_source *source, uint64_t records)
+{
+    uint64_t known = cmq_min_u64(records, READ_BYTES_MAX) * source->record_bytes;
+    return cmq_min_u64(cmq_max_u64(known, READ_BYTES_MIN), READ_BYTES_MAX);
+}
+
 /* Reads seq and what follows it, as far as one read goes. */
 static enum cmq_err read_ahead(struct dsp_source *source, uint64_t seq, uint64_t stored,
                                const struct cmq_journal_pos *near, uint64_t *ret_next)
@@ -194,13 +201,15 @@ static enum cmq_err read_ahead(struct dsp_source *source, uint64_t seq, uint64_t
         known = *near;
     else if (before != NULL)
         known = before->record.next;
-    enum cmq_err err =
-        cmq_journal_read(source->reader, seq, stored, &known, source->read_bytes, chunk, ret_next);
+    enum cmq_err err = cmq_journal_read(source->reader, seq, stored, &known,
+                                        bytes_to_read(source, stored - seq), chunk, ret_next);
     if (err != CMQ_OK)
         return err;
-    /* Behind the end of the log lie old bytes: who is there reads little, and more while there is more. */
-    bool more = chunk->next_seq < stored;
-    source->read_bytes = more ? cmq_min_u64(source->read_bytes * 4, READ_BYTES_MAX) : READ_BYTES_MIN;
+    if (chunk->count == 0)
+        return CMQ_ERR_SYSTEM; /* the reader's promise: the first entry is seq */
+    const struct cmq_journal_entry *last = &chunk->entries[chunk->count - 1];
+    source->record_bytes =
+        cmq_journal_record_bytes((last->payload_offset + last->payload_bytes) / chunk->count);
     cmq_ring_count(source->ring, CMQ_COUNT_BYTES_IN, chunk->bytes);
     struct block *block = take_block(source);
     if (block == NULL)
@@ -479,7 +488,7 @@ enum cmq_err dsp_source_new(const struct dsp_source_setup *setup, struct cmq_rin
     source->keyring = keyring;
     source->free_encoded = setup->free_encoded;
     source->cache_bytes = setup->cache_bytes;
-    source->read_bytes = READ_BYTES_MIN;
+    source->record_bytes = READ_BYTES_MIN;
     source->bucket_count = BUCKETS_MIN;
     while (source->bucket_count < BUCKETS_MAX && source->bucket_count * BYTES_A_BUCKET < source->cache_bytes)
         source->bucket_count *= 2;

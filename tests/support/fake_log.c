@@ -296,6 +296,7 @@ enum cmq_err cmq_journal_read(struct cmq_journal_reader *reader, uint64_t seq, u
     struct full_log *full = the_log;
     (void)reader;
     full->log.reads++;
+    full->log.read_bytes = want_bytes;
     full->log.hints_used += from != NULL && from->offset == place_of(seq).offset;
     if (full->log.fail != CMQ_OK) {
         enum cmq_err err = full->log.fail;

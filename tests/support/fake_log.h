@@ -17,6 +17,7 @@ struct fake_log {
     struct cmq_ring *ring;
     struct cmq_keyring *sealing, *opening;
     unsigned reads;      /* of the log */
+    size_t read_bytes;   /* that the last one wanted */
     unsigned hints_used; /* reads that were told the right place */
     enum cmq_err fail;   /* what the next read says instead */
 };
