@@ -168,8 +168,8 @@ void dsp_hand_done(struct dsp_groups *groups, struct dsp_hand *hand, uint32_t fi
 struct dsp_message *dsp_hand_states(struct dsp_groups *groups, struct dsp_hand *hand);
 /* What of the run is still in that member's hands comes back after delay_ns, or becomes a dead letter. */
 void dsp_run_return(struct dsp_groups *groups, struct dsp_range *run, uint32_t holder, uint64_t delay_ns);
-/* A run whose delay is over. */
 void dsp_returned_add(struct dsp_group *group, struct dsp_range *run);
+void dsp_delayed_add(struct dsp_group *group, struct dsp_range *run);
 /* Lets go of every record of which nothing is in a flight. */
 void dsp_group_let_go(struct dsp_groups *groups, struct dsp_group *group);
 /* Retention may have overtaken the group. */
