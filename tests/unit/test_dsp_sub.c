@@ -192,10 +192,12 @@ static void two_subscribers_share_what_was_opened_and_read(void **state)
     assert_int_equal(subscribe("t", "earliest"), CMQ_OK);
     assert_int_equal(fill(), DSP_SUB_FRAME);
     uint64_t opened = fake_log_counter(event_log, CMQ_COUNT_SEALS);
+    const unsigned reads = (unsigned)event_log->reads;
+    assert_in_range(reads, 1, 2);
     assert_int_equal(subscribe("t", "earliest"), CMQ_OK);
     assert_int_equal(fill(), DSP_SUB_FRAME);
     assert_int_equal(fake_log_counter(event_log, CMQ_COUNT_SEALS), opened);
-    assert_int_equal(event_log->reads, 1);
+    assert_int_equal(event_log->reads, reads);
 }
 
 /* Left-out messages only: nothing to send, nothing to stop at. */
