@@ -42,7 +42,8 @@ DRAIN_S = 30.0
 STOP_EFFECT_S = 2.5 # longest stop and stall_ms
 ACK_WAIT_MS, MAX_DELIVER = 1000, 5
 POISON = 97         # every so many-th message of a publisher is never acked
-SETTINGS = {**TINY, "log.retention_bytes": 4 << 20, "encryptor.idempotency_window_ms": 600000}
+SETTINGS = {**TINY, "log.retention_bytes": 256 << 20, "encryptor.idempotency_window_ms": 600000}
+POINTS_SETTINGS = {"log.retention_bytes": 4 << 20}     # so that retention has points to die at
 TOPICS = ("default", "jobs.a", "jobs.b")
 # Which stages reach a point of common/; points in a stage's own directory belong to that stage.
 REACHED_BY = {"publish": ["ingest"], "lease": ["encryptor"], "commit": ["encryptor"], "stored": ["encryptor"],
@@ -50,8 +51,9 @@ REACHED_BY = {"publish": ["ingest"], "lease": ["encryptor"], "commit": ["encrypt
 ONCE = ("join", "leave", "collect", "open", "segment", "index", "retain")   # an incarnation comes here once, or hardly more
 LATER = {"ledger": 3, "sync": 10, "append": 10, "logger": 10}   # highest later visit that is tried; 40 without an entry
 LOG = ("logger", "append", "sync", "stored", "open", "segment", "index", "retain")  # only of who holds the log's lock
-# Reached only over a torn end, or a record in two segments: the tests of the log die at every call of those.
-ELSEWHERE = ("append.part", "recover.cut", "recover.rewritten", "recover.synced", "retain.spared")
+# Reached only over a torn end, a record in two segments, or in a log that was never written: the tests of the log die at
+# every call of those.
+ELSEWHERE = ("append.part", "open.made", "retain.unlinked", "recover.cut", "recover.rewritten", "recover.synced", "retain.spared")
 CREATION_POINTS = ("create.part",)  # reached by `ciphermqctl init`, not by a stage
 
 
@@ -77,14 +79,14 @@ class Clients:
                 "letters": {"name": "letters", "topic": "$dead.>"}, "consume": {}}
         return {"port": self.broker.ws_port, "form": form, **more[role]}
 
-    def start(self, role):
+    def start(self, role, **more):
         self.count += 1
         settings = {"run": self.run, "history": os.path.join(self.directory, f"{role}-{self.count}.jsonl"),
                     "seed": self.seed + self.count, "producer": self.count, "consumer": self.count,
-                    **self.settings(role)}
+                    **self.settings(role), **more}
         child = subprocess.Popen([sys.executable, os.path.join(HERE, "client.py"), role, json.dumps(settings)],
                                  stdout=subprocess.PIPE, start_new_session=True)
-        child.number = self.count
+        child.number, child.settings = self.count, settings
         if child.stdout.readline() != b"ready\n":
             raise BrokerError(f"client {role} {self.count} did not start")
         self.children[role].append(child)
@@ -95,7 +97,10 @@ class Clients:
         if role != "publish":
             self.killed.append((role, child.number, time.monotonic()))
         self.end(child)
-        self.start(role)
+        # A subscriber is its cursor: the next process goes on with it.
+        more = {"name": child.settings["name"], "topic": child.settings["topic"],
+                "last": last_seen(child.settings["history"])} if role == "subscribe" else {}
+        self.start(role, **more)
 
     @staticmethod
     def end(child):
@@ -137,12 +142,12 @@ class Clients:
 class Phase:
     """One broker with its clients, from the first message to the verdict."""
 
-    def __init__(self, args, name):
+    def __init__(self, args, name, settings=None):
         self.args, self.name = args, name
         self.random = random.Random(f"{args.seed} {name}")
         self.directory = tempfile.mkdtemp(prefix=f"cmq-crash-{name}-")
         self.broker = Broker(args.build, args.ingest, args.encryptor, args.dispatcher, supervise=True,
-                             settings={**SETTINGS, "ring.slots": args.slots})
+                             settings={**SETTINGS, "ring.slots": args.slots, **(settings or {})})
         self.clients = Clients(self.broker, self.directory, self.random.randrange(1 << 30))
         self.events = open(os.path.join(self.directory, "events.jsonl"), "w", encoding="ascii")
         self.events_lock = threading.Lock()
@@ -221,9 +226,6 @@ class Phase:
             print(f"{self.name}: {error}", file=sys.stderr)
         for role in self.clients.children:
             self.clients.stop(role)
-        seqs = [int(name[:16], 16) for name in os.listdir(os.path.join(self.broker.directory, "data", "log"))
-                if name.endswith(".log")]
-        self.note(type="retained", seq=min(seqs, default=0), t=time.monotonic())
         self.note(type="drain", done=done, t=time.monotonic())
 
     def quiet(self):
@@ -241,6 +243,9 @@ class Phase:
 
     def complete(self):
         """Whether everything acknowledged has arrived where it belongs."""
+        seqs = [int(name[:16], 16) for name in os.listdir(os.path.join(self.broker.directory, "data", "log"))
+                if name.endswith(".log")]
+        self.note(type="retained", seq=min(seqs, default=0), t=time.monotonic())
         for role, number, t in self.clients.killed:
             mark_killed(self.directory, role, number, t)
         self.clients_killed += len(self.clients.killed)
@@ -300,6 +305,17 @@ class Phase:
             else:
                 print(f"{self.name}: histories are in {self.directory}", file=sys.stderr)
         return ok
+
+
+def last_seen(path):
+    """Id of the last message in a subscriber's history, or None."""
+    last = None
+    if os.path.exists(path):
+        with open(path, encoding="ascii") as lines:
+            for line in lines:
+                if line.endswith("\n") and '"type":"deliver"' in line:
+                    last = json.loads(line)["seqs"][-1]
+    return last
 
 
 def mark_killed(directory, role, number, t):
@@ -398,7 +414,12 @@ def points(phase):
         kind = label.split(".")[0]
         counts = [1] if kind in ONCE else [1, phase.random.randint(2, 40) if kind not in LATER else LATER[kind]]
         tries = [(stage, count) for stage in stages for count in counts]
-        died = [die_at(phase, label, count, stage, 0) for stage, count in tries]
+        died = []
+        for stage, count in tries:
+            begin = time.monotonic()
+            died.append(die_at(phase, label, count, stage, 0))
+            if phase.args.verbose:
+                print(f"{label}:{count} in {stage} {died[-1]} {time.monotonic() - begin:.1f} s", flush=True)
         reached += sum(died)
         # Whoever sees a dead member first collects it: that need not be the one we look at.
         if kind != "collect" or not any(died):
@@ -481,6 +502,7 @@ def main():
     parser.add_argument("--consumers", type=int, default=3, metavar="N")
     parser.add_argument("--subscribers", type=int, default=2, metavar="N")
     parser.add_argument("--members", type=int, default=3, metavar="N")
+    parser.add_argument("--verbose", action="store_true", help="each crash point as it is tried")
     parser.add_argument("--pace-ms", type=float, default=40, help="mean time between random faults")
     parser.add_argument("--killed-unread-max", type=int, default=1000,
                         help="client kills: messages that a killed consumer may not have read")
@@ -488,13 +510,14 @@ def main():
     args = parser.parse_args()
     if not (args.points or args.kills or args.client_kills):
         parser.error("nothing to do: give --points, --kills or --client-kills")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))   # so that everything started is ended
     print(f"seed {args.seed}", flush=True)
     promised = {"slack_s": 2.5, "ack_wait_s": ACK_WAIT_MS / 1000, "max_deliver": MAX_DELIVER, "window_s": 600.0}
     strict = Options(**promised)
     results = []
     if args.points:
         results.append(creation_points(args))
-        results.append(Phase(args, "points").run(points, strict))
+        results.append(Phase(args, "points", POINTS_SETTINGS).run(points, strict))
     if args.kills:
         results.append(Phase(args, "kills").run(kills, strict))
     if args.client_kills:

@@ -7,6 +7,7 @@ Errors: what the broker does is history; a broken client, or a broken answer, en
 Callers: campaign.py. SIGTERM: end in order. SIGUSR1 (all but publishers): leave in order, and come back.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -44,6 +45,7 @@ class SignalStop(Stop):
 
 
 def main():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # PR_SET_PDEATHSIG: no client outlives the campaign
     settings = json.loads(sys.argv[2])
     client = ROLES[sys.argv[1]](settings, FileSink(settings["history"]), SignalStop())
     print("ready", flush=True)      # signals have their handlers from here on

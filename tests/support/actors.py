@@ -281,13 +281,13 @@ class Consumer:
 
 
 class Subscriber(Consumer):
-    """A subscriber that goes on behind the last message it has seen. settings: also name, topic, form"""
+    """A subscriber that goes on behind the last message it has seen. settings: also name, topic, form, last (id)"""
 
     kind = "sub"
 
     def __init__(self, settings, sink, stop):
         super().__init__(settings, sink, stop)
-        self.last = None    # id
+        self.last = settings.get("last")
 
     def connect(self):
         return V1Client(HOST, self.settings["port"], self.settings.get("form", "json"), timeout=ANSWER_S,

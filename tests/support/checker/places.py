@@ -87,6 +87,11 @@ def topic_of(history, index, message):
     return history.key_of(numbers[0]).topic if numbers else None
 
 
+def begin_of(history, index, message):
+    """When the first try to publish it began."""
+    return min((history.publishes[number][2] for number in index.tries_of(message)), default=0.0)
+
+
 def places_known(history, index):
     """message -> place, from answers or, failing that, from a delivery."""
     places = {delivery.message: delivery.place for delivery in history.deliveries}
@@ -119,6 +124,10 @@ def rule_lost_places(history, index, _options, report):
                      if history.retained and places.get(message, (0, 0))[0] < history.retained}
         silent = {message for message in discarded if message not in places or not view.announced(places[message])}
         silent = {message for message in silent if message in places}
+        if view.kind == "group":
+            # Told to the members of one dispatcher, which may have died with it: then the group has passed it unheard.
+            silent = {message for message in silent
+                      if not index.stage_disturbed(begin_of(history, index, message), float("inf"))}
         lost = missing - discarded
         report.figures["lost"] = report.figures.get("lost", 0) + len(lost)
         if lost:
@@ -155,7 +164,7 @@ def rule_order_places(history, index, _options, report):
                 top[delivery.session] = delivery.place
             elif delivery.place < high:
                 # What a dispatcher or a member had claimed and not delivered comes late, for the first time.
-                begin = min((history.publishes[n][2] for n in index.tries_of(delivery.message)), default=0.0)
+                begin = begin_of(history, index, delivery.message)
                 if view.kind == "sub" or not (index.stage_disturbed(begin, delivery.t)
                                               or view.ended_between(begin, delivery.t)):
                     late.add(delivery.place)
@@ -332,8 +341,9 @@ def pending_most(history, view, options):
     events = []
     for delivery in view.deliveries:
         events.append((delivery.t, 1, "take", delivery.place, delivery.session))
-        events.append((delivery.t + max(0.0, options.ack_wait_s - options.slack_s), 0, "give", delivery.place,
-                       delivery.session))
+        # A wait that is shorter than what the times may be out by may be over at once.
+        wait = max(0.0, options.ack_wait_s - options.slack_s)
+        events.append((delivery.t + wait, 0 if wait > 0 else 2, "give", delivery.place, delivery.session))
     for acks in (view.acks, view.nacks):
         events += [(ack.invoke, 0, "give", place, ack.session) for place, each in acks.items() for ack in each]
     events += [(t, 0, "end", None, session) for session, t in view.ends.items()]
@@ -414,11 +424,15 @@ def rule_dead(history, index, options, report):
             again.add(dead.place)
         if any(ack.result == "confirmed" for ack in view.acks.get(dead.place, ())):
             acked.add(dead.place)
-        if any(history.opened[d.session].opened > dead.t for d in view.by_place.get(dead.place, ())):
+        # A dispatcher that dies between the letter and its note of it leaves both to the next one.
+        if any(history.opened[d.session].opened > dead.t and not index.stage_disturbed(dead.t, d.t)
+               for d in view.by_place.get(dead.place, ())):
             over.add(dead.place)
     for view in by_group.values():
         if options.max_deliver and view.kind == "group":
-            over.update(d.place for d in view.deliveries if d.attempt > options.max_deliver)
+            # A delivery that a dead dispatcher may have made is counted, whether it was made or not.
+            over.update(d.place for d in view.deliveries if d.attempt > options.max_deliver
+                        and not index.stage_disturbed(view.by_place[d.place][0].t, d.t))
     for wrong, text in ((nameless, "have no reason"), (early, "came before max_deliver attempts"),
                         (again, "came twice"), (acked, "had been acked"),
                         (over, "were delivered after they should have been dead")):
