@@ -9,7 +9,8 @@
 #include "dispatcher/dsp_encode.h"
 #include "tests/support/fake_log.h"
 
-enum { CACHE_BYTES = 8 << 20, PLAIN_BYTES = 1 << 20, ALL = UINT32_MAX };
+enum { CACHE_BYTES = 8 << 20, PLAIN_BYTES = 1 << 20 };
+#define ALL UINT32_MAX
 
 static struct fake_log *event_log;
 static struct dsp_source *source;
