@@ -210,7 +210,7 @@ static void commands_read_the_same_in_both_formats(void **state)
         size_t bytes = bench_v1_command_text(text, msgpack != 0, 7, "consume", fields, 2);
         struct bench_doc doc = bench_doc_make(cmq_span_make(text, bytes), msgpack != 0);
         struct bench_scope whole, inner;
-        struct cmq_span key, value;
+        struct cmq_span key = {0}, value = {0};
         uint64_t number = 0;
         assert_true(bench_doc_enter(&doc, true, &whole) && bench_doc_next(&doc, &whole) &&
                     bench_doc_key(&doc, &key));
