@@ -58,6 +58,33 @@ class Promises(Case):
         self.settled(troupe)
         self.stop(broker)
 
+    def test_1_what_only_the_ring_has_is_not_answered_as_durable(self):
+        broker = self.broker()
+        self.http(broker).publish("t", "stored")
+        broker.signal("encryptor", 0, signal.SIGSTOP)
+        answers = []
+
+        def publish():
+            client = Http(broker)
+            try:
+                answers.append(client.post("/v1/topics/t", "in the ring", "text/plain", CMQ_Ack="durable").status)
+            except OSError:
+                pass            # no answer
+            client.close()
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        wait_until(lambda: broker.status()["ring"]["published"] == 3, WAIT_S, "it is in the ring")
+        thread.join(0.5)        # an answer that comes too early comes at once
+        self.reboot(broker)
+        thread.join()
+        reader = self.v1(broker)
+        sub = reader.subscribe("t", since="earliest")
+        last = self.http(broker).publish("t", "last")
+        got = [item["data"] for item in reader.items(sub, 2)]
+        self.assertEqual((got, answers), (["stored", "last"], []), last)
+        self.stop(broker)
+
     def test_2_what_was_answered_as_accepted_survives_the_death_of_every_process(self):
         broker = self.broker(settings={"ring.slots": 256})
         # Nobody seals or stores: all there is is in shared memory.
