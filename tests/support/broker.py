@@ -94,6 +94,17 @@ def find_build(default="build/dev"):
     return os.path.abspath(os.environ.get("CMQ_BUILD", os.path.join(root, default)))
 
 
+# What a sanitizer keeps of freed memory (ASan's quarantine is 256 MiB), so that a bound is still one.
+SANITIZER_BYTES = 384 << 20
+
+
+def memory_bound(build, bytes_max):
+    """How much a process of this build may grow where the program itself may grow by bytes_max."""
+    with open(os.path.join(build, "CMakeCache.txt"), encoding="utf-8") as cache:
+        sanitized = any(line.startswith("CMQ_SANITIZE:") and line.rstrip().split("=", 1)[1] for line in cache)
+    return bytes_max + (SANITIZER_BYTES if sanitized else 0)
+
+
 def wait_until(condition, timeout, what, step=0.01):
     """Polls until condition() is true; its last value is returned. Raises BrokerTimeout at the deadline."""
     deadline = time.monotonic() + timeout
