@@ -408,6 +408,11 @@ def stale_has_reason(view, index, options, ack, own):
                 or index.stage_disturbed(own.t, ack.end))
 
 
+def first_of(view, dead):
+    """When a message that died was delivered first."""
+    return min((delivery.t for delivery in view.by_place.get(dead.place, ())), default=dead.t)
+
+
 def rule_dead(history, index, options, report):
     """13: a dead letter says why, is the end of its message, and comes neither early, nor twice, nor for nothing."""
     nameless, early, over, again, acked = set(), set(), set(), set(), set()
@@ -422,9 +427,11 @@ def rule_dead(history, index, options, report):
         earlier = seen.setdefault((dead.group, dead.place), dead)
         if earlier is not dead and not index.stage_disturbed(0.0, dead.t):
             again.add(dead.place)
-        if any(ack.result == "confirmed" for ack in view.acks.get(dead.place, ())):
+        # A dispatcher that dies between the letter and its note of it leaves both to the next one, which delivers the
+        # message once more; that may be acked.
+        if any(ack.result == "confirmed" and not index.stage_disturbed(first_of(view, dead), max(ack.end, dead.t))
+               for ack in view.acks.get(dead.place, ())):
             acked.add(dead.place)
-        # A dispatcher that dies between the letter and its note of it leaves both to the next one.
         if any(history.opened[d.session].opened > dead.t and not index.stage_disturbed(dead.t, d.t)
                for d in view.by_place.get(dead.place, ())):
             over.add(dead.place)
