@@ -103,6 +103,8 @@ static size_t describe(const struct dsp_hand *hand, uint32_t first, uint32_t end
         const struct dsp_message *message = &hand->states[i];
         bool done = message->state == DSP_DONE;
         uint32_t attempts = done ? 0 : attempts_of(hand, message);
+        if (message->state == DSP_DEAD)
+            attempts = DSP_ACKED_DEAD | message->attempt;
         if (!done && attempts == 0)
             continue;
         struct dsp_acked *last = count > 0 ? &ret_acked[count - 1] : NULL;

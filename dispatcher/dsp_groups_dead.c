@@ -49,14 +49,16 @@ enum cmq_err dsp_walk_to(struct dsp_group *group, const struct dsp_record *recor
     return CMQ_OK;
 }
 
-void dsp_dead_add(struct dsp_groups *groups, struct dsp_hand *hand, uint32_t index, uint32_t attempt)
+void dsp_dead_add(struct dsp_groups *groups, struct dsp_hand *hand, uint32_t index, uint32_t attempt,
+                  uint64_t ticket)
 {
     struct dsp_dead *dead = malloc(sizeof *dead);
     if (dead == NULL) {
         groups->nomem = true;
         return;
     }
-    *dead = (struct dsp_dead){.next = groups->dead, .hand = hand, .index = index, .attempt = attempt};
+    *dead = (struct dsp_dead){
+        .next = groups->dead, .hand = hand, .index = index, .attempt = attempt, .ticket = ticket};
     groups->dead = dead;
     hand->refs++;
     hand->group->dead_count++;
@@ -142,6 +144,9 @@ static enum cmq_err publish(struct dsp_groups *groups, struct dsp_dead *dead)
 static bool settle(struct dsp_groups *groups, struct dsp_dead *dead)
 {
     struct dsp_group *group = dead->hand->group;
+    /* First the ledger: whoever takes over sends the letter again, and does not deliver the message once more. */
+    if (dsp_groups_durable(groups) < dead->ticket)
+        return false;
     if (!dead->published) {
         enum cmq_err err = publish(groups, dead);
         if (err != CMQ_OK && cmq_err_advice(err) == CMQ_ADVICE_RETRY)
@@ -175,7 +180,8 @@ uint64_t dsp_dead_tick(struct dsp_groups *groups, uint64_t now_ns)
             settled = true;
             continue;
         }
-        due_ns = cmq_min_u64(due_ns, now_ns + (dead->published ? STORED_MS : RETRY_MS) * CMQ_NS_PER_MS);
+        due_ns = cmq_min_u64(due_ns, now_ns + (dead->published || dead->ticket != 0 ? STORED_MS : RETRY_MS) *
+                                                  CMQ_NS_PER_MS);
         link = &dead->next;
     }
     if (settled)

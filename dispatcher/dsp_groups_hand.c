@@ -223,7 +223,12 @@ static enum cmq_err load_acked(struct dsp_groups *groups, struct dsp_hand *hand)
             struct dsp_message *message = &hand->states[index];
             if (message->state == DSP_DONE)
                 continue;
-            message->attempt = (uint16_t)cmq_min_u64(all[i].attempts, UINT16_MAX);
+            message->attempt = (uint16_t)cmq_min_u64(all[i].attempts & ~DSP_ACKED_DEAD, UINT16_MAX);
+            if ((all[i].attempts & DSP_ACKED_DEAD) != 0) {
+                message->state = DSP_DEAD;
+                dsp_dead_add(groups, hand, (uint32_t)index, message->attempt, 0);
+                continue;
+            }
             if (all[i].attempts != 0)
                 continue;
             message->state = DSP_DONE;
@@ -440,7 +445,7 @@ void dsp_run_return(struct dsp_groups *groups, struct dsp_range *run, uint32_t h
             mark_dirty(groups, hand, run->first + end, run->first + end); /* how often it was delivered */
             group->pending--;
             if (dead)
-                dsp_dead_add(groups, hand, run->first + end, run->attempt);
+                dsp_dead_add(groups, hand, run->first + end, run->attempt, ++groups->ticket);
         }
         if (end == i)
             end++;

@@ -97,7 +97,8 @@ struct dsp_dead {
     struct dsp_hand *hand;
     uint32_t index, attempt;
     bool published;
-    uint64_t seq; /* of the dead letter */
+    uint64_t ticket; /* the ledger knows that it is dead */
+    uint64_t seq;    /* of the dead letter */
 };
 
 /* What one commit takes. */
@@ -147,7 +148,6 @@ bool dsp_has_room(const struct dsp_group *group, const struct dsp_member *member
 bool dsp_may_have_more(const struct dsp_groups *groups, const struct dsp_group *group);
 /* Tells the next one in turn. */
 void dsp_wake_if_more(struct dsp_groups *groups, struct dsp_group *group);
-/* Drops the first run of a flight. */
 void dsp_flight_pop(struct dsp_groups *groups, struct dsp_member *member);
 
 /* ---- dsp_groups_hand.c ---- */
@@ -156,7 +156,6 @@ struct dsp_range *dsp_range_new(struct dsp_groups *groups);
 void dsp_range_free(struct dsp_groups *groups, struct dsp_range *range);
 void dsp_runs_push(struct dsp_run_list *list, struct dsp_range *range);
 void dsp_runs_remove(struct dsp_run_list *list, struct dsp_range *range);
-/* A run is not needed any more; the record goes when it was the last thing. */
 void dsp_run_drop(struct dsp_groups *groups, struct dsp_range *run);
 void dsp_hand_unref(struct dsp_groups *groups, struct dsp_hand *hand);
 struct dsp_hand *dsp_hand_find(struct dsp_group *group, uint64_t seq);
@@ -188,7 +187,8 @@ void dsp_commit_flush(struct dsp_groups *groups);
 
 /* ---- dsp_groups_dead.c ---- */
 
-void dsp_dead_add(struct dsp_groups *groups, struct dsp_hand *hand, uint32_t index, uint32_t attempt);
+void dsp_dead_add(struct dsp_groups *groups, struct dsp_hand *hand, uint32_t index, uint32_t attempt,
+                  uint64_t ticket);
 /* Publishes, and ends what is stored. Returns when to look again (UINT64_MAX: never). */
 uint64_t dsp_dead_tick(struct dsp_groups *groups, uint64_t now_ns);
 /* Offset of message `index` of a unit. CMQ_ERR_MALFORMED: there is no such message. */

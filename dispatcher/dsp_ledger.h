@@ -90,8 +90,10 @@ CMQ_MUST_USE enum cmq_err dsp_ledger_note(struct dsp_ledger *ledger, uint32_t gr
 /* Acked messages of a record that is not done, and how often its others were delivered. */
 struct dsp_acked {
     uint32_t first, count; /* messages first .. first + count - 1 are acked, or ... */
-    uint32_t attempts;     /* ... if not 0, were delivered so often */
+    uint32_t
+        attempts; /* ... if not 0, were delivered so often (DSP_ACKED_DEAD added: and never will be again) */
 };
+#define DSP_ACKED_DEAD 0x80000000u
 /* As stored: at most `max` entries, by rising first; returns how many there are. Delivery thread. */
 size_t dsp_ledger_acked(struct dsp_ledger *ledger, uint32_t group, uint64_t seq, struct dsp_acked *ret_acked,
                         size_t max);
