@@ -39,6 +39,7 @@ from checker import History, Options, check  # noqa: E402
 
 POINT_S = 20.0      # a crash point must be reached within this
 DRAIN_S = 30.0
+QUIET_S = 120.0     # a group that members keep waiting has a backlog
 STOP_EFFECT_S = 2.5 # longest stop and stall_ms
 ACK_WAIT_MS, MAX_DELIVER = 1000, 5
 POISON = 97         # every so many-th message of a publisher is never acked
@@ -73,7 +74,7 @@ class Clients:
             return {"topics": TOPICS, "key_share": 0.5, "other_body_share": 0.02, "port": self.broker.http_port,
                     "size_max": 800, "batch_max": 8}
         more = {"subscribe": {"name": f"s{self.count}", "topic": (">", "jobs.*")[self.count % 2]},
-                "member": {"name": "w", "group": "workers", "topic": "jobs.*", "credit": 16, "ack_share": 0.85,
+                "member": {"name": "w", "group": "workers", "topic": "jobs.*", "credit": 64, "ack_share": 0.88,
                            "nack_share": 0.1, "poison": POISON,
                            "consume": {"ack_wait_ms": ACK_WAIT_MS, "max_deliver": MAX_DELIVER}},
                 "letters": {"name": "letters", "topic": "$dead.>"}, "consume": {}}
@@ -239,7 +240,7 @@ class Phase:
                 last[:] = size, now
             return now - last[1] > 1.5 * ACK_WAIT_MS / 1000
 
-        wait_until(still, DRAIN_S, "the drain", 0.05)
+        wait_until(still, QUIET_S, "the drain", 0.05)
 
     def complete(self):
         """Whether everything acknowledged has arrived where it belongs."""
