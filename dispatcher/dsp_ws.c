@@ -21,7 +21,7 @@ enum {
     ACCEPTS_MAX = 64,     /* in one go */
     DRAIN_STEP_MS = 50,   /* how often a drain looks for the second signal */
     TIMER_MS = 20,        /* how exact ack waits and delays are */
-    TIMER_IDLE_MS = 100
+    TIMER_IDLE_MS = 250
 };
 
 #define LISTENER_PROTOCOL "cmq-listener"
