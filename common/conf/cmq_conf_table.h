@@ -69,8 +69,6 @@
     TEXT(dispatcher, keyring_file, "/var/lib/ciphermq/keyring", 255, START, "wrapped data keys (the encryptor's file)")      \
     U64(dispatcher, frame_messages_max, 65536, 1, 1000000, "messages", LIVE, "most messages in one frame")                   \
     U64(dispatcher, frame_bytes_max, CMQ_KIB(256), 4096, CMQ_MIB(16), "bytes", LIVE, "a frame is closed when it has this")   \
-    U64(dispatcher, open_records_max, 4096, 1, 65536, "records", START, "records one instance works on at a time")           \
-    U64(dispatcher, open_bytes_max, CMQ_MIB(32), 65536, CMQ_MIB(1024), "bytes", START, "decrypted bytes held at a time")     \
     U64(dispatcher, clients_max, 4096, 1, 65000, "clients", START, "open WebSocket connections of one instance")             \
     U64(dispatcher, write_timeout_ms, 30000, 100, 3600000, "ms", LIVE, "a client that takes nothing for so long is closed")  \
     U64(dispatcher, ping_s, 30, 1, 3600, "s", START, "quiet clients are pinged; no answer within the same time closes")      \

@@ -40,8 +40,6 @@ TINY = {
     "log.segment_bytes": 1048576,
     "dispatcher.dead_arena_bytes": 65536,
     "dispatcher.frame_bytes_max": 4096,
-    "dispatcher.open_records_max": 8,
-    "dispatcher.open_bytes_max": 65536,
     "ring.stall_ms": 1000,
 }
 
