@@ -111,6 +111,8 @@ static void tick(void *context)
     struct cmq_log_quoted quoted;
     enum cmq_err err = cmq_ring_tick(self->ring, &reason);
     dsp_letters_tick(self->letters);
+    if (err == CMQ_OK && reason.text[0] != '\0') /* a silent member that this process may not end */
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_MEMBER_DEAD, "reason=\"%s\"", reason.text);
     if (err == CMQ_OK || cmq_err_advice(err) == CMQ_ADVICE_REJECT)
         return;
     cmq_log(CMQ_LOG_ERROR, err == CMQ_ERR_LOST ? CMQ_EV_MEMBER_DEAD : CMQ_EV_RING_CORRUPT,

@@ -175,6 +175,8 @@ void enc_pump_tick(struct enc_pump *pump)
     if (++pump->ticks % TICKS_PER_RELOAD == 0)
         atomic_store_explicit(&pump->reload_wanted, true, memory_order_release);
     enum cmq_err err = cmq_ring_tick(pump->ring, &reason);
+    if (err == CMQ_OK && reason.text[0] != '\0') /* a silent member that this process may not end */
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_MEMBER_DEAD, "reason=\"%s\"", reason.text);
     if (err == CMQ_OK)
         return;
     cmq_log(CMQ_LOG_ERROR, CMQ_EV_RING_CORRUPT, "error=\"%s\" reason=\"%s\"", cmq_err_text(err), reason.text);

@@ -82,6 +82,8 @@ static void tick(void *self)
     struct stage *stage = self;
     struct cmq_reason reason = {.text = ""};
     enum cmq_err err = cmq_ring_tick(stage->ring, &reason);
+    if (err == CMQ_OK && reason.text[0] != '\0') /* a silent member that this process may not end */
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_MEMBER_DEAD, "reason=\"%s\"", reason.text);
     if (err != CMQ_OK) {
         struct cmq_log_quoted_sentence quoted;
         cmq_log(CMQ_LOG_ERROR, err == CMQ_ERR_LOST ? CMQ_EV_MEMBER_DEAD : CMQ_EV_RING_CORRUPT, "reason=%s",
