@@ -52,7 +52,8 @@ void cmq_journal_segment_finish(struct cmq_journal_segment *segment)
 bool cmq_journal_record_valid(const struct cmq_journal_record *record, uint64_t segment)
 {
     return record->magic == CMQ_JOURNAL_RECORD_MAGIC && record->segment == segment &&
-           record->seq >= segment && record->head_crc == record_crc(record) &&
+           record->seq >= segment && record->seq < UINT64_MAX && /* so that there is a next one */
+           record->head_crc == record_crc(record) &&
            (record->type == CMQ_JOURNAL_BATCH || record->type == CMQ_JOURNAL_VOID);
 }
 
