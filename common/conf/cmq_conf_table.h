@@ -23,6 +23,16 @@
     WORD(common, log_level, "info", "debug|info|warn|error", LIVE, "least severe lines that are written")                    \
     U64(common, drain_ms, 10000, 0, 600000, "ms", LIVE, "longest time that SIGTERM waits for work in hand")                  \
                                                                                                                              \
+    TEXT(tokens, file, "", 255, LIVE, "digests of the bearer tokens (ciphermqctl token); empty: nobody needs one")           \
+    U64(tokens, failures_max, 20, 1, 1000000, "attempts", START, "failed attempts of one address a minute; then 429")        \
+    U64(tokens, messages_rate, 0, 0, 1000000000, "messages", START, "a second of a token that has no own limit; 0: no limit") \
+    U64(tokens, bytes_rate, 0, 0, CMQ_MIB(1048576), "bytes", START, "the same for bytes of request bodies; 0: no limit")     \
+                                                                                                                             \
+    TEXT(tls, cert_file, "", 255, START, "certificate chain, PEM, for both ports; empty: no TLS")                            \
+    TEXT(tls, key_file, "", 255, START, "its private key, PEM, readable for ingest and dispatcher only")                     \
+    TEXT(tls, client_ca_file, "", 255, START, "certificates of the authorities that clients' certificates are from, PEM")    \
+    WORD(tls, client_cert, "none", "none|optional|required", START, "whether clients show a certificate")                    \
+                                                                                                                             \
     U64(ring, slots, 65536, 2, 1048576, "records", START, "records the ring holds; a power of two; used at creation")        \
     U64(ring, spin_us, 50, 0, 1000, "us", START, "busy wait before sleeping, while traffic is recent")                       \
     U64(ring, wait_ms, 50, 1, 1000, "ms", START, "longest sleep of an idle stage before it looks again by itself")           \
@@ -56,6 +66,16 @@
     WORD(ingest, ack, "durable", "accepted|durable", START, "what a 200 promises unless the request says; durable: a power cut") \
     U64(ingest, durable_wait_ms, 5000, 1, 600000, "ms", LIVE, "longest wait for the log before 503")                         \
                                                                                                                              \
+    U64(ingest, address_connections_max, 1024, 1, 65000, "connections", START, "open HTTP connections of one address")       \
+    U64(ingest, headers_max, 100, 8, 1000, "headers", START, "header lines of one request")                                  \
+    U64(ingest, meta_bytes_max, CMQ_KIB(4), 0, CMQ_KIB(16), "bytes", START, "headers carried with one message, in all")      \
+    U64(ingest, ttl_ms_max, 315360000000, 1, 315360000000, "ms", START, "longest CMQ-TTL")                                   \
+    TEXT(ingest, cors_origins, "", 255, START, "origins of pages that may publish, with blanks between; *: any; empty: none") \
+    WORD(ingest, gzip, "off", "off|on", START, "take bodies with Content-Encoding: gzip")                                    \
+    U64(ingest, gzip_ratio_max, 100, 2, 1032, "", START, "a gzip body may grow so many times")                               \
+    U64(ingest, stream_record_bytes, CMQ_MIB(1), 4096, CMQ_MIB(16), "bytes", START, "an NDJSON body becomes records of about this size") \
+    U64(ingest, stream_errors_max, 1000, 1, 100000, "lines", START, "refused lines named in the reply to an NDJSON body")    \
+                                                                                                                             \
     TEXT(encryptor, kek_file, "/etc/ciphermq/kek", 255, START, "key-encryption key, 32 bytes, mode 0400")                    \
     TEXT(encryptor, keyring_file, "/var/lib/ciphermq/keyring", 255, START, "wrapped data keys")                              \
     U64(encryptor, arena_bytes, CMQ_MIB(256), 131072, CMQ_MIB(16383), "bytes", START, "shared memory for sealed records")    \
@@ -73,6 +93,14 @@
     U64(dispatcher, write_timeout_ms, 30000, 100, 3600000, "ms", LIVE, "a client that takes nothing for so long is closed")  \
     U64(dispatcher, ping_s, 30, 1, 3600, "s", START, "quiet clients are pinged; no answer within the same time closes")      \
     U64(dispatcher, receive_bytes_max, CMQ_KIB(64), 125, CMQ_MIB(16), "bytes", START, "largest message a client may send")   \
+    U64(dispatcher, address_clients_max, 1024, 1, 65000, "clients", START, "open connections of one address")                \
+    U64(dispatcher, login_ms, 10000, 100, 600000, "ms", START, "a connection to /v1/ws must have sent connect by then")      \
+    U64(dispatcher, fragments_max, 64, 1, 1000000, "fragments", START, "of one message of a client")                         \
+    U64(dispatcher, control_rate_max, 20, 1, 100000, "frames", START, "pings and pongs a second of one client")              \
+    TEXT(dispatcher, origins, "", 255, START, "origins of pages that may connect besides the own host; *: any")              \
+    U64(dispatcher, sse_retry_ms, 2000, 100, 600000, "ms", START, "after which a browser's EventSource connects again")      \
+    U64(dispatcher, poll_wait_ms_max, 30000, 0, 600000, "ms", START, "longest wait of /t/{topic}/json for a first message")  \
+                                                                                                                             \
     TEXT(dispatcher, groups_dir, "/var/lib/ciphermq/groups", 200, START, "consumer groups: positions and acknowledgements")  \
     U64(dispatcher, groups_bytes_max, CMQ_MIB(1024), CMQ_MIB(1), CMQ_MIB(65536), "bytes", START, "largest size of that table") \
     U64(dispatcher, cache_bytes, CMQ_MIB(4), CMQ_MIB(1), CMQ_MIB(16384), "bytes", START, "records read and opened that are kept") \

@@ -156,7 +156,7 @@ static enum cmq_err parse_text(const struct cmq_conf_row *row, const char *text,
                                struct cmq_reason *reason)
 {
     size_t bytes = strlen(text);
-    if (bytes == 0)
+    if (bytes == 0 && row->preset_text[0] != '\0')
         return cmq_reason_set(reason, CMQ_ERR_INVALID,
                               "%s.%s is empty: give 1 to %zu characters, or leave the line out", row->section,
                               row->name, row->bytes_max);

@@ -23,6 +23,13 @@
     X(REQUESTS, "requests", COUNTER, "requests", "HTTP requests answered")                                   \
     X(REJECTED_BAD, "rejected_bad", COUNTER, "requests", "requests refused with 4xx, but 413")               \
     X(REJECTED_LARGE, "rejected_large", COUNTER, "requests", "requests refused with 413")                    \
+    X(REJECTED_AUTH, "rejected_auth", COUNTER, "requests",                                                   \
+      "requests and connects refused for want of a right")                                                   \
+    X(REJECTED_RATE, "rejected_rate", COUNTER, "requests", "requests refused with 429")                      \
+    X(REFUSED_ADDRESS, "refused_address", COUNTER, "", "connections refused: too many of one address")       \
+    X(TLS_FAILED, "tls_failed", COUNTER, "", "TLS handshakes that failed")                                   \
+    X(PROTOCOL_ERRORS, "protocol_errors", COUNTER, "", "WebSocket connections closed for what they sent")    \
+    X(EXPIRED, "expired", COUNTER, "messages", "messages not delivered because their time was over")         \
     X(REJECTED_FULL, "rejected_full", COUNTER, "requests", "requests refused with 503")                      \
     X(CLIENTS, "clients", GAUGE, "", "open connections")                                                     \
     X(CLIENTS_TOTAL, "clients_total", COUNTER, "", "connections accepted")                                   \
