@@ -114,8 +114,10 @@ static enum cmq_err write_group(struct enc_logger *logger, size_t count, uint64_
     size_t written = 0;
     enum cmq_err synced = CMQ_OK;
     const bool all_synced = logger->synced_seq == logger->next_seq;
+    const uint64_t begin_ns = cmq_clock_mono_ns();
     enum cmq_err err = enc_log_append(logger->log, logger->records, count, now_ms, &written, reason);
     CMQ_CRASH_POINT("logger.appended");
+    cmq_ring_observe(logger->setup.ring, CMQ_HIST_LOG_APPEND, cmq_clock_mono_ns() - begin_ns);
     if (err != CMQ_OK && err != CMQ_ERR_FULL)
         return err; /* what is there is told by opening it again */
     if (written == 0)

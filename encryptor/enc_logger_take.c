@@ -82,7 +82,9 @@ enum cmq_err enc_logger_sync(struct enc_logger *logger, struct cmq_reason *reaso
     if (err == CMQ_OK)
         logger->synced_seq = logger->next_seq;
     cmq_ring_count(logger->setup.ring, CMQ_COUNT_LOG_SYNCS, 1);
-    cmq_ring_count(logger->setup.ring, CMQ_COUNT_LOG_SYNC_NS, cmq_clock_mono_ns() - begin_ns);
+    const uint64_t took_ns = cmq_clock_mono_ns() - begin_ns;
+    cmq_ring_count(logger->setup.ring, CMQ_COUNT_LOG_SYNC_NS, took_ns);
+    cmq_ring_observe(logger->setup.ring, CMQ_HIST_LOG_SYNC, took_ns);
     CMQ_CRASH_POINT("logger.synced");
     return err;
 }

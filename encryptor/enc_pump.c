@@ -92,7 +92,9 @@ static void seal_record(struct enc_pump *pump, const struct cmq_lease *lease)
     if (cmq_ring_commit(pump->ring, lease, sealed.bytes, sealed.messages) == CMQ_OK)
         cmq_ring_count(pump->ring, CMQ_COUNT_SEALS, sealed.units);
     cmq_ring_gauge(pump->ring, CMQ_COUNT_KEY_EPOCH, sealed.epoch);
-    cmq_ring_count(pump->ring, CMQ_COUNT_WORK_NS, cmq_clock_mono_ns() - begin_ns);
+    const uint64_t took_ns = cmq_clock_mono_ns() - begin_ns;
+    cmq_ring_count(pump->ring, CMQ_COUNT_WORK_NS, took_ns);
+    cmq_ring_observe(pump->ring, CMQ_HIST_SEAL, took_ns);
 }
 
 static void step(struct enc_pump *pump)

@@ -182,6 +182,7 @@ void cmq_ring_detach(struct cmq_ring *ring)
         cmq_segment_unmap(&ring->peers.by_id[i].segment);
         cmq_segment_unmap(&ring->log_peers.by_id[i].segment);
     }
+    cmq_segment_unmap(&ring->status_segment);
     cmq_segment_unmap(&ring->own_segment);
     cmq_segment_unmap(&ring->d_segment);
     cmq_segment_unmap(&ring->b_segment);
@@ -329,12 +330,25 @@ void cmq_ring_count(struct cmq_ring *ring, enum cmq_counter counter, uint64_t ad
 {
     if (ring->page != NULL)
         atomic_fetch_add_explicit(&ring->page->counters[counter], add, memory_order_relaxed);
+    if (ring->status != NULL)
+        atomic_fetch_add_explicit(&ring->status->counters[counter], add, memory_order_relaxed);
 }
 
 void cmq_ring_gauge(struct cmq_ring *ring, enum cmq_counter counter, uint64_t value)
 {
     if (ring->page != NULL)
         atomic_store_explicit(&ring->page->counters[counter], value, memory_order_relaxed);
+    if (ring->status != NULL)
+        atomic_store_explicit(&ring->status->counters[counter], value, memory_order_relaxed);
+}
+
+void cmq_ring_observe(struct cmq_ring *ring, enum cmq_hist hist, uint64_t ns)
+{
+    if (ring->status == NULL)
+        return;
+    struct cmq_status_hist *into = &ring->status->hists[hist];
+    atomic_fetch_add_explicit(&into->buckets[cmq_hist_bucket(ns)], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&into->sum_ns, ns, memory_order_relaxed);
 }
 
 uint64_t cmq_ring_record_bytes_max(const struct cmq_ring *ring)

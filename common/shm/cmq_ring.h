@@ -58,9 +58,11 @@ void cmq_ring_detach(struct cmq_ring *ring);
  * CMQ_ERR_CORRUPT: an impossible word was found (the reason names it); CMQ_ERR_LOST: this member was declared dead. */
 CMQ_MUST_USE enum cmq_err cmq_ring_tick(struct cmq_ring *ring, struct cmq_reason *reason);
 
-/* This process's counters, in its member page; written relaxed, read by anyone. See cmq_counters.h. */
+/* This process's counters, in its member page, and those of its instance (cmq_status.h); written relaxed, read by anyone. */
 void cmq_ring_count(struct cmq_ring *ring, enum cmq_counter counter, uint64_t add);
 void cmq_ring_gauge(struct cmq_ring *ring, enum cmq_counter counter, uint64_t value);
+/* One duration; kept beyond this process's life, as the counters are (cmq_status.h). */
+void cmq_ring_observe(struct cmq_ring *ring, enum cmq_hist hist, uint64_t ns);
 uint64_t cmq_ring_record_bytes_max(const struct cmq_ring *ring);
 
 /* ---- ingest ---- */

@@ -14,6 +14,7 @@
 #include "common/shm/cmq_layout.h"
 #include "common/shm/cmq_ring.h"
 #include "common/shm/cmq_segment.h"
+#include "common/shm/cmq_status.h"
 
 /* Another member's object, mapped read-only when first named. */
 struct cmq_peer {
@@ -57,6 +58,8 @@ struct cmq_ring {
     uint32_t id, bit;
     uint64_t object_random;
     struct cmq_member_page *page;
+    struct cmq_segment status_segment;
+    struct cmq_status_page *status; /* NULL: it could not be had */
     uint8_t *arena_data;
     uint64_t arena_bytes;    /* all of it */
     uint64_t reserve_offset; /* encryptor: arena_bytes - reserve; else arena_bytes */

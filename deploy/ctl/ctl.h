@@ -45,6 +45,7 @@ int ctl_restart(struct ctl *ctl);
 int ctl_scale(struct ctl *ctl);
 int ctl_key(struct ctl *ctl);
 int ctl_verify(struct ctl *ctl);
+int ctl_metrics(struct ctl *ctl);
 
 /* ---- the ring, seen by an observer ---- */
 

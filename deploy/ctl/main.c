@@ -76,6 +76,8 @@ static const struct command commands[] = {
      "Read the whole log and open everything in it. Exit status 1 if records are damaged. Needs the "
      "key-encryption key.",
      0, true, ctl_verify, status_options, 0},
+    {"metrics", "", "Print every number of every instance, as Prometheus reads them.", 0, true, ctl_metrics,
+     plain_options, 0},
     {"config", "", "Print --sample or --reference.", 0, false, ctl_config, config_options, 0},
 };
 
