@@ -147,7 +147,7 @@ static enum cmq_err fill_frame(struct dsp_ws *ws, struct dsp_client *client)
 {
     const uint64_t stored = dsp_source_stored(ws->source);
     struct dsp_batch batch;
-    enum cmq_err err = dsp_frame_begin(&ws->frame);
+    enum cmq_err err = dsp_frame_begin(&ws->frame, cmq_clock_wall_ms());
     for (unsigned i = 0; err == CMQ_OK && i < BATCHES_MAX; i++) {
         err = dsp_group_peek(ws->groups, &client->member, &batch);
         if (err == CMQ_OK)
@@ -157,6 +157,8 @@ static enum cmq_err fill_frame(struct dsp_ws *ws, struct dsp_client *client)
         dsp_ws_follow(ws, stored);
     if (ws->frame.skipped > 0)
         cmq_ring_count(ws->ring, CMQ_COUNT_UNDELIVERABLE, ws->frame.skipped);
+    if (ws->frame.expired > 0)
+        cmq_ring_count(ws->ring, CMQ_COUNT_EXPIRED, ws->frame.expired);
     return err == CMQ_ERR_AGAIN || err == CMQ_ERR_FULL ? CMQ_OK : err;
 }
 

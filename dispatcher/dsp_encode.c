@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "common/wire/cmq_batch.h"
+#include "common/base/cmq_clock.h"
 #include "dispatcher/dsp_item.h"
 
 enum {
@@ -15,6 +15,8 @@ enum {
 struct page {
     uint32_t first, count; /* indexes in the record */
     uint32_t items;        /* less than count when some were left out */
+    uint32_t expired;      /* of those that are no items */
+    uint64_t until_ms;     /* then an item of it is over, and it is encoded again */
     size_t offset, bytes;  /* of its messages in the unit */
     uint32_t *ends;        /* NULL: not encoded yet. Of each item, in the text behind them */
 };
@@ -32,7 +34,7 @@ struct encoded {
 
 enum cmq_err dsp_encoder_init(struct dsp_encoder *encoder, struct dsp_source *source)
 {
-    *encoder = (struct dsp_encoder){.source = source};
+    *encoder = (struct dsp_encoder){.source = source, .clock_ms = cmq_clock_wall_ms};
     return dsp_text_init(&encoder->scratch, 0, SCRATCH_BYTES);
 }
 
@@ -137,10 +139,14 @@ static uint8_t *text_of(const struct page *page)
     return (uint8_t *)(page->ends + page->count);
 }
 
+/* Again: its text is not longer than before, since only what is over at now_ms goes. */
 static enum cmq_err encode_page(struct dsp_encoder *encoder, struct dsp_record *record,
-                                const struct dsp_unit *unit, enum dsp_format format, struct page *page)
+                                const struct dsp_unit *unit, enum dsp_format format, struct page *page,
+                                uint64_t now_ms)
 {
-    uint32_t ends[PAGE_MESSAGES], read;
+    const size_t ends_bytes = page->count * sizeof(*page->ends);
+    uint32_t ends[PAGE_MESSAGES];
+    struct dsp_item_tally tally;
     struct dsp_form form;
     struct cmq_mp_reader reader;
     struct dsp_text *text = &encoder->scratch;
@@ -152,17 +158,38 @@ static enum cmq_err encode_page(struct dsp_encoder *encoder, struct dsp_record *
                                      .count = page->count,
                                      .bytes_max = SIZE_MAX,
                                      .item_max = UINT32_MAX,
+                                     .now_ms = now_ms,
                                      .ends = ends};
-    if (dsp_item_write(text, &form, &run, &read, &page->items) != DSP_ITEM_ALL)
+    if (dsp_item_write(text, &form, &run, &tally) != DSP_ITEM_ALL)
         return CMQ_ERR_NOMEM; /* the pages were walked, so it is not the bytes */
-    size_t ends_bytes = page->count * sizeof(*ends);
-    page->ends = malloc(ends_bytes + text->bytes);
-    if (page->ends == NULL)
-        return CMQ_ERR_NOMEM;
+    if (page->ends == NULL) {
+        page->ends = malloc(ends_bytes + text->bytes);
+        if (page->ends == NULL)
+            return CMQ_ERR_NOMEM;
+        dsp_source_grew(encoder->source, record, ends_bytes + text->bytes);
+    } else {
+        cmq_assert(text->bytes <= page->ends[page->count - 1]);
+    }
     memcpy(page->ends, ends, ends_bytes);
     memcpy(text_of(page), dsp_text_start(text), text->bytes);
-    dsp_source_grew(encoder->source, record, ends_bytes + text->bytes);
+    if (tally.expired > page->expired)
+        dsp_source_expired(encoder->source, tally.expired - page->expired);
+    page->items = tally.items;
+    page->expired = tally.expired;
+    page->until_ms = tally.until_ms;
     return CMQ_OK;
+}
+
+/* Makes it the items as they are to be delivered now. */
+static enum cmq_err refresh(struct dsp_encoder *encoder, struct dsp_record *record,
+                            const struct dsp_unit *unit, enum dsp_format format, struct page *page)
+{
+    if (page->ends != NULL && page->until_ms == UINT64_MAX)
+        return CMQ_OK;
+    const uint64_t now_ms = encoder->clock_ms();
+    if (page->ends != NULL && page->until_ms > now_ms)
+        return CMQ_OK;
+    return encode_page(encoder, record, unit, format, page, now_ms);
 }
 
 /* The page that has the message. */
@@ -232,11 +259,9 @@ enum cmq_err dsp_encode_shared(struct dsp_encoder *encoder, struct dsp_record *r
         if (*ret_index >= pages->end)
             return CMQ_ERR_MALFORMED;
         struct page *page = find_page(pages, *ret_index);
-        if (page->ends == NULL) {
-            enum cmq_err err = encode_page(encoder, record, unit, items->format, page);
-            if (err != CMQ_OK)
-                return err;
-        }
+        enum cmq_err err = refresh(encoder, record, unit, items->format, page);
+        if (err != CMQ_OK)
+            return err;
         uint32_t from = *ret_index - page->first;
         uint32_t taken = take_from(page, from, items);
         if (items->text->err != CMQ_OK)
@@ -253,7 +278,7 @@ enum cmq_err dsp_encode_run(struct dsp_items *items, const struct dsp_run *run, 
 {
     struct cmq_mp_reader reader;
     struct dsp_form form;
-    uint32_t found = 0;
+    struct dsp_item_tally tally;
     dsp_form_init(&form, items->format, run->seq, run->ts_ms, run->attempt);
     cmq_mp_reader_init(&reader, run->messages);
     const struct dsp_item_run item_run = {.reader = &reader,
@@ -261,11 +286,13 @@ enum cmq_err dsp_encode_run(struct dsp_items *items, const struct dsp_run *run, 
                                           .count = run->count,
                                           .bytes_max = items->bytes_max,
                                           .first_goes = items->count == 0,
-                                          .item_max = items->count_max - items->count};
-    enum dsp_item_end end = dsp_item_write(items->text, &form, &item_run, ret_taken, &found);
+                                          .item_max = items->count_max - items->count,
+                                          .now_ms = run->now_ms};
+    enum dsp_item_end end = dsp_item_write(items->text, &form, &item_run, &tally);
+    *ret_taken = tally.read;
     *ret_bytes = (size_t)(reader.next - run->messages.data);
-    *ret_left_out = *ret_taken - found;
-    items->count += found;
+    *ret_left_out = tally.read - tally.items;
+    items->count += tally.items;
     if (end == DSP_ITEM_NOMEM)
         return CMQ_ERR_NOMEM;
     return end == DSP_ITEM_BAD ? CMQ_ERR_MALFORMED : CMQ_OK;

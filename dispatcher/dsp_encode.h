@@ -8,7 +8,7 @@
  *
  * An item is {"id":"12-0","data":"...","ts":1732480000000}, with "data_base64" for octets (JSON only), "type", "headers" and
  * "attempt" if there are any. Text of type application/json is the value itself in a JSON frame, and text with its type
- * in a MessagePack frame. A message that was left out is no item.
+ * in a MessagePack frame. A message that was left out is no item, and neither is one whose time is over.
  * Units are encoded in pages of some hundred messages, each when it is first wanted, so that the work for one frame is
  * bounded however large the record is. Groups' items have an attempt, so those are encoded for each delivery.
  */
@@ -21,6 +21,7 @@
 struct dsp_encoder {
     struct dsp_source *source;
     struct dsp_text scratch;
+    uint64_t (*clock_ms)(void); /* since 1970; tests have their own */
 };
 
 CMQ_MUST_USE enum cmq_err dsp_encoder_init(struct dsp_encoder *encoder, struct dsp_source *source);
@@ -51,6 +52,7 @@ struct dsp_run {
     uint64_t seq, ts_ms;
     uint32_t first, count, attempt;
     struct cmq_span messages; /* from `first` on */
+    uint64_t now_ms;          /* messages whose time is over by then are no items */
 };
 /* Appends items of the run, as many as go into the frame. *ret_taken messages were read, *ret_bytes of them, *ret_left_out
  * among them were no items (all always written). */

@@ -36,12 +36,14 @@ void dsp_frame_set_limits(struct dsp_frame *frame, size_t bytes_max, uint32_t me
     frame->messages_max = messages_max;
 }
 
-enum cmq_err dsp_frame_begin(struct dsp_frame *frame)
+enum cmq_err dsp_frame_begin(struct dsp_frame *frame, uint64_t now_ms)
 {
     enum cmq_err err = CMQ_OK;
     frame->bytes = 1;
     frame->messages = 0;
     frame->skipped = 0;
+    frame->expired = 0;
+    frame->now_ms = now_ms;
     if (frame->capacity < frame->bytes_max ||
         (frame->capacity > frame->bytes_max && ++frame->small_frames > SMALL_FRAMES_MAX)) {
         frame->small_frames = 0;
@@ -98,7 +100,9 @@ enum dsp_take dsp_frame_take(struct dsp_frame *frame, struct cmq_mp_reader *read
                 result = DSP_TAKE_BAD;
                 break;
             }
-            if (full.left_out) {
+            const bool over = full.expiry_ms != 0 && full.expiry_ms <= frame->now_ms;
+            if (full.left_out || over) {
+                frame->expired += over;
                 taken++;
                 continue;
             }

@@ -19,6 +19,8 @@ struct dsp_frame {
     size_t bytes;
     uint32_t messages; /* in the text */
     uint32_t skipped;  /* taken, but not text: nothing was written for them */
+    uint32_t expired;  /* taken, but their time is over */
+    uint64_t now_ms;   /* since 1970, when it was begun */
     size_t bytes_max;
     uint32_t messages_max;
     uint32_t small_frames; /* since the buffer was larger than usual and that was needed */
@@ -38,8 +40,8 @@ void dsp_frame_fini(struct dsp_frame *frame);
 /* New limits, from the next begin on. */
 void dsp_frame_set_limits(struct dsp_frame *frame, size_t bytes_max, uint32_t messages_max);
 
-/* Starts an empty frame. */
-CMQ_MUST_USE enum cmq_err dsp_frame_begin(struct dsp_frame *frame);
+/* Starts an empty frame of what is not over at now_ms. */
+CMQ_MUST_USE enum cmq_err dsp_frame_begin(struct dsp_frame *frame, uint64_t now_ms);
 /* Takes up to `count` messages; *ret_taken (always written) of them are behind reader->next then. */
 CMQ_MUST_USE enum dsp_take dsp_frame_take(struct dsp_frame *frame, struct cmq_mp_reader *reader,
                                           uint32_t count, uint32_t *ret_taken);

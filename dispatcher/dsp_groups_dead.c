@@ -71,7 +71,7 @@ static uint8_t *put_header(uint8_t *dst, const char *name, const char *value)
     return cmq_mp_put_str(dst, cmq_span_make(value, strlen(value)));
 }
 
-/* The message with the headers that say why; its old headers go. */
+/* The message with the headers that say why; its old headers go, and so does the end of its time: somebody should see it. */
 static enum cmq_err write_letter(const struct dsp_dead *dead, const struct dsp_record *record,
                                  struct cmq_message_full *message, uint8_t **ret_letter, size_t *ret_bytes)
 {
@@ -85,6 +85,7 @@ static enum cmq_err write_letter(const struct dsp_dead *dead, const struct dsp_r
     end = put_header(end, "cmq-dead-id", id);
     end = put_header(end, "cmq-dead-attempts", attempts);
     message->headers = cmq_span_make(headers, (size_t)(end - headers));
+    message->expiry_ms = 0;
     uint8_t *letter = malloc(CMQ_MESSAGE_FULL_BYTES + message->body.bytes + message->type.bytes +
                              message->id.bytes + message->headers.bytes);
     if (letter == NULL)

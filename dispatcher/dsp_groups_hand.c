@@ -353,6 +353,7 @@ static enum cmq_err claim_more(struct dsp_groups *groups, struct dsp_group *grou
     if (err == CMQ_ERR_AGAIN) {
         group->looked_stored = stored;
         group->looked_ns = now_ns;
+        dsp_source_await(groups->setup.source, stored);
     }
     if (err != CMQ_OK)
         return err;

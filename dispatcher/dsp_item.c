@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "common/wire/cmq_batch.h"
 #include "common/wire/cmq_json_out.h"
 #include "common/wire/cmq_mp_out.h"
 
@@ -208,16 +207,26 @@ static uint8_t *msgpack_full(uint8_t *dst, const struct dsp_form *form, const st
 
 /* ---- many ---- */
 
+bool dsp_item_is_over(const struct cmq_message_full *message, uint64_t now_ms)
+{
+    return message->expiry_ms != 0 && message->expiry_ms <= now_ms;
+}
+
 /* Reads a message that is more than a short text, and writes its item. CMQ_ERR_MALFORMED, CMQ_ERR_NOMEM. */
 static enum cmq_err write_full(struct dsp_text *text, const struct dsp_form *form,
-                               const struct counter *counter, struct cmq_mp_reader *reader)
+                               const struct counter *counter, const struct dsp_item_run *run,
+                               struct dsp_item_tally *tally)
 {
-    struct cmq_mp_reader ahead = *reader;
+    struct cmq_mp_reader ahead = *run->reader;
     struct cmq_message_full message;
     enum cmq_err err = cmq_message_read(&ahead, &message);
     if (err != CMQ_OK)
         return err;
-    if (!message.left_out) {
+    const bool over = dsp_item_is_over(&message, run->now_ms);
+    tally->expired += over;
+    if (!message.left_out && !over) {
+        if (message.expiry_ms != 0)
+            tally->until_ms = cmq_min_u64(tally->until_ms, message.expiry_ms);
         size_t parts = message.body.bytes + message.type.bytes + message.headers.bytes;
         uint8_t *dst = dsp_text_room(text, ITEM_BYTES + cmq_json_string_bytes_max(parts));
         if (dst == NULL)
@@ -226,7 +235,7 @@ static enum cmq_err write_full(struct dsp_text *text, const struct dsp_form *for
                                                        : msgpack_full(dst, form, counter, &message);
         text->bytes += (size_t)(end - dst);
     }
-    *reader = ahead;
+    *run->reader = ahead;
     return CMQ_OK;
 }
 
@@ -261,10 +270,11 @@ static inline bool write_short(struct dsp_text *text, const struct dsp_form *for
 }
 
 enum dsp_item_end dsp_item_write(struct dsp_text *text, const struct dsp_form *form,
-                                 const struct dsp_item_run *run, uint32_t *ret_read, uint32_t *ret_items)
+                                 const struct dsp_item_run *run, struct dsp_item_tally *ret_tally)
 {
     enum dsp_item_end result = DSP_ITEM_ALL;
     struct counter counter = counter_of(run->index);
+    struct dsp_item_tally tally = {.until_ms = UINT64_MAX};
     uint32_t read = 0, items = 0;
     while (read < run->count) {
         const uint8_t *begin = run->reader->next;
@@ -274,7 +284,7 @@ enum dsp_item_end dsp_item_write(struct dsp_text *text, const struct dsp_form *f
             break;
         }
         if (!write_short(text, form, &counter, run->reader)) {
-            enum cmq_err err = write_full(text, form, &counter, run->reader);
+            enum cmq_err err = write_full(text, form, &counter, run, &tally);
             if (err != CMQ_OK) {
                 result = err == CMQ_ERR_NOMEM ? DSP_ITEM_NOMEM : DSP_ITEM_BAD;
                 break;
@@ -292,7 +302,8 @@ enum dsp_item_end dsp_item_write(struct dsp_text *text, const struct dsp_form *f
         read++;
         count_up(&counter);
     }
-    *ret_read = read;
-    *ret_items = items;
+    tally.read = read;
+    tally.items = items;
+    *ret_tally = tally;
     return result;
 }

@@ -11,7 +11,7 @@
 #ifndef DSP_ITEM_H
 #define DSP_ITEM_H
 
-#include "common/wire/cmq_mp.h"
+#include "common/wire/cmq_batch.h"
 #include "dispatcher/dsp_text.h"
 
 struct dsp_form {
@@ -33,6 +33,7 @@ struct dsp_item_run {
     size_t bytes_max;  /* of the text; an item that exceeds it is taken back */
     bool first_goes;   /* but not the first one of this run */
     uint32_t item_max; /* items to write at most */
+    uint64_t now_ms;   /* messages whose time is over by then are no items */
     uint32_t *ends;    /* NULL, or end of every message's item in the text */
 };
 
@@ -42,9 +43,17 @@ enum dsp_item_end {
     DSP_ITEM_BAD,  /* the next one is no message */
     DSP_ITEM_NOMEM
 };
-/* Moves the reader behind the messages that were read, whose number is *ret_read, with *ret_items items. */
+struct dsp_item_tally {
+    uint32_t read, items; /* messages, and how many of them are items */
+    uint32_t expired;     /* of those that are not */
+    uint64_t until_ms;    /* when the first of the items will be over; UINT64_MAX: never */
+};
+/* Moves the reader behind the messages that were read. */
 CMQ_MUST_USE enum dsp_item_end dsp_item_write(struct dsp_text *text, const struct dsp_form *form,
-                                              const struct dsp_item_run *run, uint32_t *ret_read,
-                                              uint32_t *ret_items);
+                                              const struct dsp_item_run *run,
+                                              struct dsp_item_tally *ret_tally);
+
+/* Whether it is no item any more. */
+bool dsp_item_is_over(const struct cmq_message_full *message, uint64_t now_ms);
 
 #endif

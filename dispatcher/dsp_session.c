@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "dispatcher/dsp_item.h"
+
 enum {
     CONGESTED_BYTES = 64 * 1024, /* of replies; then nothing more is read */
     REPLIES_BYTES_MAX =
@@ -231,18 +233,24 @@ void dsp_hub_fini(struct dsp_hub *hub)
 
 /* ---- groups ---- */
 
-/* Messages that nobody can use are done without delivery. */
-static void skip_left_out(struct dsp_groups *groups, struct dsp_member *member, const struct dsp_batch *batch,
-                          uint32_t count)
+/* Messages that nobody can use (any more) are done without delivery. */
+static void skip_left_out(struct dsp_hub *hub, struct dsp_member *member, const struct dsp_batch *batch,
+                          uint32_t count, uint64_t now_ms)
 {
+    uint32_t expired = 0;
     struct cmq_mp_reader reader;
     struct cmq_message_full message;
     cmq_mp_reader_init(&reader, batch->messages);
     for (uint32_t i = 0; i < count; i++) {
-        if (cmq_message_read(&reader, &message) == CMQ_OK && message.left_out)
-            dsp_group_skip(groups, member,
+        if (cmq_message_read(&reader, &message) != CMQ_OK)
+            break;
+        const bool over = dsp_item_is_over(&message, now_ms);
+        expired += over;
+        if (message.left_out || over)
+            dsp_group_skip(hub->groups, member,
                            (struct cmq_id){.seq = batch->record->seq, .index = batch->first + i});
     }
+    cmq_ring_count(hub->ring, CMQ_COUNT_EXPIRED, expired);
 }
 
 /* None of the batch can be read. */
@@ -285,7 +293,7 @@ static void take_topic(struct handing *handing, struct cmq_span topic)
 
 static enum cmq_err hand_out(struct handing *handing, const struct dsp_batch *batch)
 {
-    struct dsp_groups *groups = handing->channel->session->hub->groups;
+    struct dsp_hub *hub = handing->channel->session->hub;
     struct dsp_member *member = &handing->channel->member;
     uint32_t taken, left_out;
     size_t bytes;
@@ -294,7 +302,8 @@ static enum cmq_err hand_out(struct handing *handing, const struct dsp_batch *ba
                                 .first = batch->first,
                                 .count = batch->count,
                                 .attempt = batch->attempt,
-                                .messages = batch->messages};
+                                .messages = batch->messages,
+                                .now_ms = hub->encoder->clock_ms()};
     enum cmq_err err = dsp_encode_run(&handing->items, &run, &taken, &bytes, &left_out);
     if (taken == 0 && err == CMQ_ERR_MALFORMED)
         return pass_batch(handing->channel, batch);
@@ -302,9 +311,9 @@ static enum cmq_err hand_out(struct handing *handing, const struct dsp_batch *ba
     if (err == CMQ_ERR_MALFORMED)
         err = CMQ_OK; /* met again, as the first one */
     if (err == CMQ_OK && taken > 0)
-        err = dsp_group_take(groups, member, batch, taken, bytes);
+        err = dsp_group_take(hub->groups, member, batch, taken, bytes);
     if (err == CMQ_OK && left_out > 0)
-        skip_left_out(groups, member, batch, taken);
+        skip_left_out(hub, member, batch, taken, run.now_ms);
     return err;
 }
 

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/base/cmq_clock.h"
 #include "common/crypto/cmq_seal.h"
 #include "common/log/cmq_log.h"
 #include "common/wire/cmq_batch.h"
@@ -39,6 +40,7 @@ struct dsp_source {
     struct cmq_sealer *sealer;
     struct cmq_journal_reader *reader;
     size_t record_bytes; /* in the log, of a record of the last read */
+    uint64_t awaited;    /* who asked last for what is not stored, asked for this; 0: nobody did */
     struct cmq_journal_chunk chunk;
     void (*free_encoded)(void *encoded);
     size_t bytes, cache_bytes;
@@ -331,8 +333,10 @@ enum cmq_err dsp_source_get(struct dsp_source *source, uint64_t seq, const struc
     struct entry *entry = find(source, seq);
     if (entry == NULL) {
         uint64_t stored = cmq_ring_stored_seq(source->ring);
-        if (seq >= stored)
+        if (seq >= stored) {
+            dsp_source_await(source, seq);
             return CMQ_ERR_AGAIN;
+        }
         enum cmq_err err = read_ahead(source, seq, stored, near, ret_next);
         if (err != CMQ_OK)
             return err;
@@ -371,6 +375,16 @@ void dsp_source_put(struct dsp_source *source, struct dsp_record *record)
 void dsp_source_grew(struct dsp_source *source, struct dsp_record *record, size_t bytes)
 {
     grew(source, (struct entry *)record, bytes);
+}
+
+void dsp_source_await(struct dsp_source *source, uint64_t seq)
+{
+    source->awaited = seq;
+}
+
+void dsp_source_expired(struct dsp_source *source, uint32_t messages)
+{
+    cmq_ring_count(source->ring, CMQ_COUNT_EXPIRED, messages);
 }
 
 /* ---- opening ---- */
@@ -453,6 +467,14 @@ static enum cmq_err open_units(struct dsp_source *source, struct entry *entry, u
     return err;
 }
 
+/* Both times are of this machine's wall clock, which may have been set between them. */
+static void observe(const struct dsp_source *source, const struct dsp_record *record)
+{
+    const uint64_t now_ms = cmq_clock_wall_ms();
+    if (source->awaited != 0 && record->seq >= source->awaited && now_ms >= record->accepted_at_ms)
+        cmq_ring_observe(source->ring, CMQ_HIST_DELIVERY, (now_ms - record->accepted_at_ms) * CMQ_NS_PER_MS);
+}
+
 enum cmq_err dsp_source_open(struct dsp_source *source, struct dsp_record *record)
 {
     struct entry *entry = (struct entry *)record;
@@ -472,6 +494,7 @@ enum cmq_err dsp_source_open(struct dsp_source *source, struct dsp_record *recor
     block_put(source, entry->block);
     entry->block = NULL;
     record->opened = true;
+    observe(source, record);
     return CMQ_OK;
 }
 

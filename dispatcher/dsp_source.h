@@ -63,6 +63,11 @@ void dsp_source_hold(struct dsp_record *record); /* one reference more */
 void dsp_source_put(struct dsp_source *source, struct dsp_record *record);
 /* dsp_encode has added so many bytes to a record. */
 void dsp_source_grew(struct dsp_source *source, struct dsp_record *record, size_t bytes);
+/* dsp_encode found messages whose time is over: they are counted once for all subscribers. */
+void dsp_source_expired(struct dsp_source *source, uint32_t messages);
+
+/* Somebody has all that is below seq: what comes from there on is delivered live, and how long that takes is observed. */
+void dsp_source_await(struct dsp_source *source, uint64_t seq);
 
 uint64_t dsp_source_stored(struct dsp_source *source); /* end of what may be delivered now */
 /* End of what has an id: a publisher may have been told that it was accepted before it is stored. */

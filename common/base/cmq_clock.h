@@ -3,7 +3,7 @@
  * Ownership: none.
  * Units: nanoseconds (monotonic, also between processes of one boot), milliseconds since 1970 (wall).
  * Errors: none; both clocks exist on every Linux that we run on.
- * Callers: any thread. Wall time is a label; nothing is decided by it.
+ * Callers: any thread. Wall time is a label; nothing is decided by it but the end of messages that have one.
  */
 #ifndef CMQ_CLOCK_H
 #define CMQ_CLOCK_H

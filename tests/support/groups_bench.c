@@ -228,7 +228,7 @@ struct bench_got bench_take(struct bench_engine *engine, struct dsp_member *memb
 {
     struct dsp_batch batch;
     struct cmq_mp_reader reader;
-    struct cmq_message message;
+    struct cmq_message_full message;
     enum cmq_err err = dsp_group_peek(engine->groups, member, &batch);
     if (err == CMQ_ERR_AGAIN)
         return (struct bench_got){0};
@@ -238,7 +238,7 @@ struct bench_got bench_take(struct bench_engine *engine, struct dsp_member *memb
     cmq_mp_reader_init(&reader, batch.messages);
     for (uint32_t i = 0; i < count; i++) {
         char expected[16];
-        assert_int_equal(cmq_message_next(&reader, &message), CMQ_OK);
+        assert_int_equal(cmq_message_read(&reader, &message), CMQ_OK);
         (void)snprintf(expected, sizeof expected, "%u", batch.first - batch.unit->first + i);
         assert_int_equal(message.body.bytes, strlen(expected) + 1);
         assert_memory_equal(message.body.data + 1, expected, strlen(expected));

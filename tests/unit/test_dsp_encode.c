@@ -336,6 +336,103 @@ static void only_what_a_frame_needs_is_encoded(void **state)
     assert_true(dsp_source_bytes(source) - before < 200000);
 }
 
+/* ---- messages whose time ends ---- */
+
+static uint64_t now_ms;
+
+static uint64_t clock_ms(void)
+{
+    return now_ms;
+}
+
+static void add_until(const char *body, uint64_t expiry_ms)
+{
+    const struct cmq_message_full message = {
+        .text = true, .body = cmq_span_make(body, strlen(body)), .expiry_ms = expiry_ms};
+    add_full(&message);
+}
+
+#define A "{\"id\":\"1-0\",\"data\":\"a\",\"ts\":1700000000000},"
+#define B "{\"id\":\"1-1\",\"data\":\"b\",\"ts\":1700000000000},"
+#define C "{\"id\":\"1-2\",\"data\":\"c\",\"ts\":1700000000000},"
+
+static void assert_items_at(uint64_t ms, const char *expected)
+{
+    now_ms = ms;
+    begin(DSP_FORMAT_JSON, 4096, ALL);
+    assert_int_equal(shared_from(0), 3);
+    assert_text(expected);
+}
+
+static void shared_items_go_when_their_time_is_over(void **state)
+{
+    (void)state;
+    encoder.clock_ms = clock_ms;
+    add_until("a", 300);
+    add_until("b", 200);
+    add_text("c");
+    publish(3);
+    assert_items_at(199, A B C);
+    const size_t bytes = dsp_source_bytes(source);
+    assert_items_at(200, A C);
+    assert_int_equal(items.count, 2);
+    assert_items_at(299, A C);
+    assert_items_at(300, C);
+    assert_items_at(100000, C);
+    assert_int_equal(dsp_source_bytes(source), bytes);
+    assert_int_equal(fake_log_counter(event_log, CMQ_COUNT_EXPIRED), 2);
+}
+
+static void messages_that_are_over_at_once_are_no_items_and_counted_once(void **state)
+{
+    (void)state;
+    encoder.clock_ms = clock_ms;
+    add_until("a", 300);
+    add_left_out();
+    add_until("c", 500);
+    publish(3);
+    assert_items_at(400, C);
+    assert_items_at(400, C);
+    assert_int_equal(fake_log_counter(event_log, CMQ_COUNT_EXPIRED), 1);
+    assert_items_at(500, "");
+    assert_int_equal(items.count, 0);
+    assert_int_equal(fake_log_counter(event_log, CMQ_COUNT_EXPIRED), 2);
+}
+
+static void what_is_over_does_not_come_back_when_the_clock_is_set_back(void **state)
+{
+    (void)state;
+    encoder.clock_ms = clock_ms;
+    add_until("a", 300);
+    add_until("b", 600);
+    add_text("c");
+    publish(3);
+    assert_items_at(400, B C);
+    assert_items_at(100, B C);
+    assert_items_at(600, C);
+    assert_items_at(100, C);
+    assert_int_equal(fake_log_counter(event_log, CMQ_COUNT_EXPIRED), 2);
+}
+
+static void run_leaves_out_what_is_over(void **state)
+{
+    (void)state;
+    uint32_t taken, left_out;
+    size_t bytes;
+    add_until("a", 300);
+    add_until("b", 301);
+    const struct dsp_run run = {.seq = 1,
+                                .ts_ms = 1700000000000,
+                                .count = 2,
+                                .messages = cmq_span_make(plain, plain_bytes),
+                                .now_ms = 300};
+    begin(DSP_FORMAT_JSON, 4096, ALL);
+    assert_int_equal(dsp_encode_run(&items, &run, &taken, &bytes, &left_out), CMQ_OK);
+    assert_int_equal(taken, 2);
+    assert_int_equal(left_out, 1);
+    assert_text(B);
+}
+
 /* ---- groups ---- */
 
 static void run_has_attempts_and_may_end_anywhere(void **state)
@@ -477,6 +574,10 @@ int main(void)
         TEST(single_item_that_is_larger_goes_alone),
         TEST(second_subscriber_finds_the_items_encoded),
         TEST(only_what_a_frame_needs_is_encoded),
+        TEST(shared_items_go_when_their_time_is_over),
+        TEST(messages_that_are_over_at_once_are_no_items_and_counted_once),
+        TEST(what_is_over_does_not_come_back_when_the_clock_is_set_back),
+        TEST(run_leaves_out_what_is_over),
         TEST(run_has_attempts_and_may_end_anywhere),
         TEST(indexes_count_in_decimal_over_every_boundary),
         TEST(largest_numbers_have_room),

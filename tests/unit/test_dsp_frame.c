@@ -8,7 +8,7 @@
 #include "common/wire/cmq_batch.h"
 #include "dispatcher/dsp_frame.h"
 
-enum { HEADROOM = 16, BYTES_MAX = 4096, MESSAGES_MAX = 1000, CONTENT_BYTES = 1 << 20 };
+enum { HEADROOM = 16, BYTES_MAX = 4096, MESSAGES_MAX = 1000, CONTENT_BYTES = 1 << 20, NOW_MS = 5000 };
 
 static struct dsp_frame frame;
 static uint8_t *content;
@@ -54,7 +54,7 @@ static struct cmq_mp_reader reader_of_content(void)
 
 static enum dsp_take take(struct cmq_mp_reader *reader, uint32_t count, uint32_t *ret_taken)
 {
-    assert_int_equal(dsp_frame_begin(&frame), CMQ_OK);
+    assert_int_equal(dsp_frame_begin(&frame, NOW_MS), CMQ_OK);
     return dsp_frame_take(&frame, reader, count, ret_taken);
 }
 
@@ -95,7 +95,7 @@ static void several_sources_share_a_frame(void **state)
 static void empty_frame_is_an_empty_array(void **state)
 {
     (void)state;
-    assert_int_equal(dsp_frame_begin(&frame), CMQ_OK);
+    assert_int_equal(dsp_frame_begin(&frame, NOW_MS), CMQ_OK);
     assert_text("[]");
 }
 
@@ -172,7 +172,7 @@ static void message_larger_than_a_frame_goes_alone_and_the_memory_is_given_back(
     assert_int_equal(take(&reader, 1, &taken), DSP_TAKE_ALL);
     assert_text("[\"small\"]");
     for (unsigned i = 0; i < 100; i++)
-        assert_int_equal(dsp_frame_begin(&frame), CMQ_OK);
+        assert_int_equal(dsp_frame_begin(&frame, NOW_MS), CMQ_OK);
     assert_int_equal(frame.capacity, BYTES_MAX);
 }
 
@@ -216,6 +216,28 @@ static void new_limits_hold_from_the_next_frame(void **state)
     assert_int_equal(taken, 16);
 }
 
+static void add_until(const char *body, uint64_t expiry_ms)
+{
+    const struct cmq_message_full message = {
+        .text = true, .body = cmq_span_make(body, strlen(body)), .expiry_ms = expiry_ms};
+    content_bytes += cmq_message_write(content + content_bytes, &message);
+}
+
+static void messages_whose_time_is_over_are_taken_and_counted(void **state)
+{
+    (void)state;
+    uint32_t taken;
+    add_until("over", NOW_MS);
+    add_until("not yet", NOW_MS + 1);
+    add(true, "never", 5);
+    struct cmq_mp_reader reader = reader_of_content();
+    assert_int_equal(take(&reader, 3, &taken), DSP_TAKE_ALL);
+    assert_int_equal(taken, 3);
+    assert_int_equal(frame.expired, 1);
+    assert_int_equal(frame.skipped, 0);
+    assert_text("[\"not yet\",\"never\"]");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -229,6 +251,7 @@ int main(void)
         TEST(frame_is_filled_to_its_byte_limit_and_not_beyond),
         TEST(message_larger_than_a_frame_goes_alone_and_the_memory_is_given_back),
         TEST(octets_are_skipped_and_counted),
+        TEST(messages_whose_time_is_over_are_taken_and_counted),
         TEST(bytes_that_are_no_message_stop_it_behind_the_last_good_one),
         TEST(new_limits_hold_from_the_next_frame),
     };

@@ -213,6 +213,30 @@ static void header_is(struct cmq_mp_reader *headers, const char *name, const cha
     assert_memory_equal(text.data, value, text.bytes);
 }
 
+static void a_dead_letter_stays_although_its_message_had_an_end(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    uint8_t plain[64];
+    struct cmq_mp_reader reader;
+    struct cmq_message_full message = {
+        .text = true, .body = {(const uint8_t *)"m0", 2}, .expiry_ms = UINT64_MAX};
+    const struct fake_unit unit = {
+        .topic = "jobs", .messages = {plain, cmq_message_write(plain, &message)}, .count = 1};
+    (void)fake_log_seal(bench->log, &unit, 1);
+    bench_consume(a, &member, "w", 1);
+    assert_got(bench_take(a, &member, 1), 1, 0, 1, 1);
+    assert_int_equal(dsp_group_nack(a->groups, &member, id_of(1, 0), 0, 0), DSP_ACK_OK);
+    (void)tick_in(a, 1001);
+    bench_commit(a);
+    (void)tick_in(a, 2000);
+    assert_int_equal(a->letter_count, 1);
+    cmq_mp_reader_init(&reader, cmq_span_make(a->letters[0].message, a->letters[0].bytes));
+    assert_int_equal(cmq_message_read(&reader, &message), CMQ_OK);
+    assert_int_equal(message.expiry_ms, 0);
+    leave(a, &member);
+}
+
 static void a_message_delivered_too_often_becomes_a_dead_letter(void **unused)
 {
     (void)unused;
@@ -659,6 +683,7 @@ int main(void)
         TEST(nacked_messages_come_again_after_their_delay),
         TEST(what_nobody_acks_in_time_comes_again_to_whoever_waits),
         TEST(a_message_delivered_too_often_becomes_a_dead_letter),
+        TEST(a_dead_letter_stays_although_its_message_had_an_end),
         TEST(a_letter_whose_group_has_nobody_left_ends_all_the_same),
         TEST(group_begins_behind_a_message_inside_a_record),
         TEST(credit_and_pending_acks_bound_what_is_handed_out),

@@ -374,6 +374,32 @@ static void messages_of_no_use_are_done_without_delivery(void **state)
     assert_int_equal(fake_groups_skipped(hub.groups), 4);
 }
 
+static uint64_t clock_ms(void)
+{
+    return 300;
+}
+
+static void messages_whose_time_is_over_are_done_without_delivery(void **state)
+{
+    (void)state;
+    static const uint64_t expiries_ms[] = {300, 0, 301, 200};
+    uint8_t plain[256];
+    size_t bytes = 0;
+    encoder.clock_ms = clock_ms;
+    for (unsigned i = 0; i < CMQ_COUNT_OF(expiries_ms); i++) {
+        const struct cmq_message_full message = {
+            .text = true, .body = {(const uint8_t *)"x", 1}, .expiry_ms = expiries_ms[i]};
+        bytes += cmq_message_write(plain + bytes, &message);
+    }
+    const struct fake_unit unit = {.topic = "jobs", .messages = {plain, bytes}, .count = 4};
+    (void)fake_log_seal(event_log, &unit, 1);
+    consume_jobs("");
+    hear(JOBS(GROUP_ITEM("1-1", "x", "1") "," GROUP_ITEM("1-2", "x", "1")));
+    hear_nothing();
+    assert_int_equal(fake_groups_skipped(hub.groups), 2);
+    assert_int_equal(fake_log_counter(event_log, CMQ_COUNT_EXPIRED), 2);
+}
+
 static void gaps_of_a_group_are_told(void **state)
 {
     (void)state;
@@ -538,6 +564,7 @@ int main(void)
         TEST(group_frames_keep_their_limits),
         TEST(consumer_wakes_when_the_log_has_more),
         TEST(messages_of_no_use_are_done_without_delivery),
+        TEST(messages_whose_time_is_over_are_done_without_delivery),
         TEST(gaps_of_a_group_are_told),
         TEST(options_of_a_consume_reach_the_group),
         TEST(faults_of_groups_have_their_codes),
