@@ -46,13 +46,15 @@ CMQ_MUST_USE enum cmq_err cmq_auth_new(const char *file, uint32_t failures_max, 
                                        struct cmq_reason *reason);
 /* NULL is fine. Grants outlive it. */
 void cmq_auth_free(struct cmq_auth *auth);
-/* Reads the file again if it changed (or force). *ret_changed: grants should be asked again with cmq_grant_is_live. */
+/* Reads the file again if it changed (or force). *ret_changed: grants should be asked again with cmq_grant_is_live. A look at
+ * an unchanged file is two stat(2), so every tick may call it; the error of a bad file is returned once, and with force. */
 CMQ_MUST_USE enum cmq_err cmq_auth_reload(struct cmq_auth *auth, bool force, bool *ret_changed,
                                           struct cmq_reason *reason);
 bool cmq_auth_is_open(const struct cmq_auth *auth);
 
 /* token: without "Bearer "; bytes 0: none was sent. certificate: the name in a verified client certificate; bytes 0: none.
- * address: of the peer, for the limit of failures (IPv6: the /64); bytes 0: none. On CMQ_AUTH_OK the grant must be put. */
+ * Both: the token counts. address: of the peer, 4 or 16 bytes or its text, for the limit of failures (IPv6: the /64); bytes 0:
+ * none. A good token passes whatever its address did. On CMQ_AUTH_OK the grant must be put. */
 CMQ_MUST_USE enum cmq_auth_result cmq_auth_check(struct cmq_auth *auth, struct cmq_span token,
                                                  struct cmq_span certificate, struct cmq_span address,
                                                  struct cmq_grant *ret_grant);
@@ -71,6 +73,7 @@ struct cmq_rate {
     uint64_t limit, remaining; /* of the tighter bucket: a second's worth, what is left; limit 0: no limit */
     uint32_t reset_s;          /* until it is full again; at least 1 when !ok: Retry-After */
 };
+/* More than a second's worth at once needs a full bucket and leaves it in debt. */
 void cmq_grant_take(const struct cmq_grant *grant, uint64_t messages, uint64_t bytes, uint64_t messages_rate,
                     uint64_t bytes_rate, uint64_t now_ns, struct cmq_rate *ret_rate);
 
