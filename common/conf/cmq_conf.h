@@ -32,6 +32,11 @@ struct cmq_conf {
 enum cmq_conf_store { CMQ_CONF_STORE_DISK, CMQ_CONF_STORE_MEMORY };
 enum cmq_conf_sync { CMQ_CONF_SYNC_ALWAYS, CMQ_CONF_SYNC_INTERVAL, CMQ_CONF_SYNC_NONE };
 enum cmq_conf_retention { CMQ_CONF_RETENTION_DISCARD_OLD, CMQ_CONF_RETENTION_REJECT_NEW };
+enum cmq_conf_client_cert {
+    CMQ_CONF_CLIENT_CERT_NONE,
+    CMQ_CONF_CLIENT_CERT_OPTIONAL,
+    CMQ_CONF_CLIENT_CERT_REQUIRED
+};
 enum cmq_conf_ack { CMQ_CONF_ACK_ACCEPTED, CMQ_CONF_ACK_DURABLE };
 
 /* One `section.key=value` from the command line; applied after the file. */

@@ -107,8 +107,58 @@ static enum cmq_err check_paths(const struct cmq_conf *conf, struct cmq_reason *
     return CMQ_OK;
 }
 
-static enum cmq_err check_listen(const char *key, const char *address, struct cmq_reason *reason)
+/* Files that need not be named; so that none is looked for where a stage happens to be started. */
+static enum cmq_err check_edge_paths(const struct cmq_conf *conf, struct cmq_reason *reason)
 {
+    const struct {
+        const char *key, *path;
+    } paths[] = {{"tokens.file", conf->tokens_file},
+                 {"tls.cert_file", conf->tls_cert_file},
+                 {"tls.key_file", conf->tls_key_file},
+                 {"tls.client_ca_file", conf->tls_client_ca_file}};
+    struct cmq_conf_shown shown;
+    for (size_t i = 0; i < CMQ_COUNT_OF(paths); i++) {
+        if (paths[i].path[0] != '\0' && paths[i].path[0] != '/')
+            return cmq_reason_set(reason, CMQ_ERR_INVALID,
+                                  "%s = %s: write the whole path, beginning with '/'", paths[i].key,
+                                  cmq_conf_shown(&shown, paths[i].path));
+    }
+    return CMQ_OK;
+}
+
+/* What is half said about TLS is an error: nobody shall believe that clients are asked for certificates when they are
+ * not. */
+static enum cmq_err check_tls(const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    const bool has_cert = conf->tls_cert_file[0] != '\0', has_key = conf->tls_key_file[0] != '\0';
+    const bool has_ca = conf->tls_client_ca_file[0] != '\0';
+    const bool asks = conf->tls_client_cert != CMQ_CONF_CLIENT_CERT_NONE;
+    if (has_cert != has_key)
+        return cmq_reason_set(
+            reason, CMQ_ERR_INVALID,
+            "%s is set without %s: TLS needs both; set it too, or leave both out for no TLS",
+            has_cert ? "tls.cert_file" : "tls.key_file", has_cert ? "tls.key_file" : "tls.cert_file");
+    if (asks && !has_cert)
+        return cmq_reason_set(
+            reason, CMQ_ERR_INVALID,
+            "tls.client_cert asks for certificates, but there is no TLS: set tls.cert_file and "
+            "tls.key_file, or tls.client_cert = none");
+    if (asks && !has_ca)
+        return cmq_reason_set(
+            reason, CMQ_ERR_INVALID,
+            "tls.client_cert asks for certificates, but nobody is trusted to issue them: set "
+            "tls.client_ca_file, or tls.client_cert = none");
+    if (has_ca && !asks)
+        return cmq_reason_set(reason, CMQ_ERR_INVALID,
+                              "tls.client_ca_file is set, but no client is asked for a certificate: set "
+                              "tls.client_cert = optional or required, or leave tls.client_ca_file out");
+    return CMQ_OK;
+}
+
+static enum cmq_err check_listen(const struct cmq_conf *conf, const char *key, const char *address,
+                                 struct cmq_reason *reason)
+{
+    const bool is_guarded = conf->tls_cert_file[0] != '\0' && conf->tokens_file[0] != '\0';
     struct in_addr v4;
     struct in6_addr v6;
     struct cmq_conf_shown shown;
@@ -118,20 +168,21 @@ static enum cmq_err check_listen(const char *key, const char *address, struct cm
         return cmq_reason_set(reason, CMQ_ERR_INVALID,
                               "%s = %s: not an IP address; names are not looked up, write 127.0.0.1 or ::1",
                               key, cmq_conf_shown(&shown, address));
-    if ((is_v4 && ntohl(v4.s_addr) >> 24 != 127u) || (is_v6 && !IN6_IS_ADDR_LOOPBACK(&v6)))
+    const bool is_loopback = is_v4 ? ntohl(v4.s_addr) >> 24 == 127u : IN6_IS_ADDR_LOOPBACK(&v6);
+    if (!is_loopback && !is_guarded)
         return cmq_reason_set(
             reason, CMQ_ERR_INVALID,
-            "%s = %s: without TLS and tokens only loopback is allowed; listen on 127.0.0.1 (or ::1) "
-            "and put a proxy in front that does TLS and checks who calls",
+            "%s = %s: without TLS and tokens only loopback is allowed; listen on 127.0.0.1 (or ::1), or set "
+            "tls.cert_file, tls.key_file and tokens.file (`ciphermqctl token create` makes the last one)",
             key, cmq_conf_shown(&shown, address));
     return CMQ_OK;
 }
 
 static enum cmq_err check_network(const struct cmq_conf *conf, struct cmq_reason *reason)
 {
-    enum cmq_err err = check_listen("ingest.listen", conf->ingest_listen, reason);
+    enum cmq_err err = check_listen(conf, "ingest.listen", conf->ingest_listen, reason);
     if (err == CMQ_OK)
-        err = check_listen("dispatcher.listen", conf->dispatcher_listen, reason);
+        err = check_listen(conf, "dispatcher.listen", conf->dispatcher_listen, reason);
     /* Both stages share their port between instances, so the kernel would accept this and mix the
      * connections. */
     if (err == CMQ_OK && conf->ingest_port == conf->dispatcher_port &&
@@ -271,6 +322,10 @@ enum cmq_err cmq_conf_check(const struct cmq_conf *conf, struct cmq_reason *reas
     enum cmq_err err = check_instance(conf, reason);
     if (err == CMQ_OK)
         err = check_paths(conf, reason);
+    if (err == CMQ_OK)
+        err = check_edge_paths(conf, reason);
+    if (err == CMQ_OK)
+        err = check_tls(conf, reason);
     if (err == CMQ_OK)
         err = check_network(conf, reason);
     if (err == CMQ_OK)

@@ -438,7 +438,49 @@ static void conf_message_limit_is_within_the_request_limit(void **state)
                      "ingest.request_bytes_max = 16M");
 }
 
-static void conf_listens_on_loopback_only(void **state)
+#define TLS_FILES "[tls]\ncert_file = /etc/tls/cert\nkey_file = /etc/tls/key\n"
+#define TOKENS    "[tokens]\nfile = /etc/ciphermq/tokens\n"
+
+static void conf_listens_anywhere_with_tls_and_tokens(void **state)
+{
+    (void)state;
+    const char *const outside[] = {"0.0.0.0", "::", "192.168.1.1"};
+    char text[300];
+    for (size_t i = 0; i < CMQ_COUNT_OF(outside); i++) {
+        const char *const form = "[ingest]\nlisten = %s\n[dispatcher]\nlisten = %s\n%s";
+        (void)snprintf(text, sizeof text, form, outside[i], outside[i], TLS_FILES TOKENS);
+        assert_int_equal(load_text(text), CMQ_OK);
+        (void)snprintf(text, sizeof text, form, outside[i], outside[i], TLS_FILES);
+        expect_fault(text, 0, "without TLS and tokens only loopback is allowed; listen on 127.0.0.1",
+                     "or set tls.cert_file, tls.key_file and tokens.file (`ciphermqctl token create`");
+        (void)snprintf(text, sizeof text, form, outside[i], outside[i], TOKENS);
+        expect_fault(text, 0, "without TLS and tokens only loopback is allowed", "or set tls.cert_file");
+        (void)snprintf(text, sizeof text, form, "127.0.0.1", outside[i], TOKENS);
+        expect_fault(text, 0, "dispatcher.listen = ", "only loopback is allowed");
+    }
+}
+
+static void conf_tls_is_said_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    assert_int_equal(load_text(TLS_FILES), CMQ_OK);
+    expect_set_fault("tls.cert_file=/c", "tls.cert_file is set without tls.key_file", "leave both out");
+    expect_set_fault("tls.key_file=/k", "tls.key_file is set without tls.cert_file", "leave both out");
+    expect_set_fault("tls.client_cert=required", "there is no TLS", "tls.client_cert = none");
+    expect_fault(TLS_FILES "client_cert = optional\n", 0, "nobody is trusted", "set tls.client_ca_file");
+    expect_fault(TLS_FILES "client_ca_file = /ca\n", 0, "no client is asked",
+                 "tls.client_cert = optional or required");
+    assert_int_equal(load_text(TLS_FILES "client_ca_file = /ca\nclient_cert = required\n"), CMQ_OK);
+    assert_int_equal(conf.tls_client_cert, CMQ_CONF_CLIENT_CERT_REQUIRED);
+    assert_int_equal(load_text(TLS_FILES "client_ca_file = /ca\nclient_cert = optional\n"), CMQ_OK);
+    assert_int_equal(conf.tls_client_cert, CMQ_CONF_CLIENT_CERT_OPTIONAL);
+    expect_set_fault("tls.cert_file=c", "tls.cert_file = c", "beginning with '/'");
+    expect_set_fault("tls.key_file=k", "tls.key_file = k", "beginning with '/'");
+    expect_set_fault("tls.client_ca_file=a", "tls.client_ca_file = a", "beginning with '/'");
+    expect_set_fault("tokens.file=t", "tokens.file = t", "beginning with '/'");
+}
+
+static void conf_listens_on_loopback_only_without_them(void **state)
 {
     (void)state;
     const char *const good[] = {"127.0.0.1", "127.255.0.3", "::1"};
@@ -604,7 +646,9 @@ int main(void)
         cmocka_unit_test(conf_dead_letter_arena_holds_two_of_the_largest_records),
         cmocka_unit_test(conf_credit_is_within_what_a_group_may_have_out),
         cmocka_unit_test(conf_message_limit_is_within_the_request_limit),
-        cmocka_unit_test(conf_listens_on_loopback_only),
+        cmocka_unit_test(conf_listens_anywhere_with_tls_and_tokens),
+        cmocka_unit_test(conf_tls_is_said_whole_or_not_at_all),
+        cmocka_unit_test(conf_listens_on_loopback_only_without_them),
         cmocka_unit_test(conf_stages_cannot_share_a_port),
         cmocka_unit_test(conf_names_and_paths_have_their_form),
         cmocka_unit_test(conf_reload_takes_live_keys_and_names_others),
