@@ -1,7 +1,9 @@
 #include "ingest/ing_http.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -182,6 +184,23 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     pthread_mutex_unlock(&http->mutex);
 }
 
+/* The handshake is done; from now on it is a connection between requests. */
+static void on_secure(struct ing_tls_peer *peer)
+{
+    struct conn *conn = (struct conn *)(void *)((char *)peer - offsetof(struct conn, tls));
+    ing_watch_set(&conn->watched, ING_WATCH_IDLE);
+}
+
+/* The handshake has as long as a head. */
+static void begin_tls(struct conn *conn)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(conn->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    cmq_assert(info != NULL && info->tls_session != NULL);
+    ing_tls_begin(conn->http->tls, &conn->tls, info->tls_session, on_secure);
+    ing_watch_set(&conn->watched, cmq_clock_mono_ns() + conn->http->watch.grace_ns);
+}
+
 static void open_connection(struct ing_http *http, struct MHD_Connection *connection, void **socket_context)
 {
     const union MHD_ConnectionInfo *info =
@@ -198,6 +217,15 @@ static void open_connection(struct ing_http *http, struct MHD_Connection *connec
     cmq_ring_gauge(http->ring, CMQ_COUNT_CLIENTS, http->open);
     pthread_mutex_unlock(&http->mutex);
     cmq_ring_count(http->ring, CMQ_COUNT_CLIENTS_TOTAL, 1);
+    if (http->tls != NULL)
+        begin_tls(conn);
+}
+
+static bool has_sent(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && info.tcpi_bytes_received != 0;
 }
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
@@ -212,6 +240,9 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
     *socket_context = NULL;
     if (conn == NULL)
         return;
+    /* Who never said anything only looked whether somebody listens. */
+    if (ing_tls_end(&conn->tls) && has_sent(conn->watched.fd))
+        cmq_ring_count(http->ring, CMQ_COUNT_TLS_FAILED, 1);
     pthread_mutex_lock(&http->mutex);
     http->open = ing_watch_remove(&http->watch, &conn->watched);
     cmq_ring_gauge(http->ring, CMQ_COUNT_CLIENTS, http->open);
@@ -254,14 +285,21 @@ static struct MHD_Daemon *start_daemon(struct ing_http *http, const struct ing_h
                                            {MHD_OPTION_END, 0, NULL}};
     if (pool == 0)
         pool_option[0] = pool_option[1];
-    return MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
-            MHD_USE_NO_LISTEN_SOCKET,
-        0, NULL, NULL, on_access, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT,
-        connections, MHD_OPTION_CONNECTION_TIMEOUT, setup->idle_s, MHD_OPTION_STRICT_FOR_CLIENT, 0,
-        MHD_OPTION_URI_LOG_CALLBACK, on_target, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_ARRAY, pool_option, MHD_OPTION_END);
+    struct MHD_OptionItem tls_options[] = {
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)ing_tls_priorities()},
+        {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, ing_tls_certificate_callback()},
+        {MHD_OPTION_END, 0, NULL}};
+    if (setup->tls == NULL)
+        tls_options[0] = tls_options[2];
+    return MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+                                MHD_USE_NO_LISTEN_SOCKET | (setup->tls != NULL ? MHD_USE_TLS : 0u),
+                            0, NULL, NULL, on_access, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
+                            MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT,
+                            setup->idle_s, MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_URI_LOG_CALLBACK,
+                            on_target, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
+                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_ARRAY, pool_option,
+                            MHD_OPTION_ARRAY, tls_options, MHD_OPTION_END);
 }
 
 static void init_sync(struct ing_http *http)
@@ -298,6 +336,7 @@ enum cmq_err ing_http_start(const struct ing_http_setup *setup, struct cmq_ring 
     http->ring = ring;
     http->admit = admit;
     http->durable = durable;
+    http->tls = setup->tls;
     http->ack = setup->ack;
     http->can_be_durable = setup->can_be_durable;
     http->request_bytes_max = setup->request_bytes_max;

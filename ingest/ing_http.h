@@ -28,6 +28,7 @@
 #include "ingest/ing_request.h"
 
 struct ing_http;
+struct ing_tls;
 
 struct ing_http_setup {
     const char *listen; /* numeric address; used during ing_http_start only */
@@ -41,6 +42,7 @@ struct ing_http_setup {
     uint64_t body_rate_min; /* bytes a second, > 0 */
     struct cmq_json_limits message_limits;
     enum ing_ack ack;    /* for requests that ask for nothing */
+    struct ing_tls *tls; /* borrowed, must outlive the port; NULL: clear text */
     bool can_be_durable; /* the log is flushed; else the reply to a request for durable says accepted */
 };
 

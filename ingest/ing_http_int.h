@@ -18,6 +18,7 @@
 #include "ingest/ing_body.h"
 #include "ingest/ing_http.h"
 #include "ingest/ing_reply.h"
+#include "ingest/ing_tls.h"
 #include "ingest/ing_watch.h"
 
 enum phase {
@@ -37,6 +38,7 @@ struct ing_http {
     struct ing_admit *admit;
     struct ing_durable *durable;
     struct ing_acceptor *acceptor;
+    struct ing_tls *tls; /* borrowed; NULL: clear text */
     size_t request_bytes_max;
     struct cmq_json_limits message_limits;
     enum ing_ack ack; /* when the request says nothing */
@@ -66,6 +68,7 @@ struct conn {
     struct ing_watched watched;
     struct ing_http *http;
     struct MHD_Connection *connection;
+    struct ing_tls_peer tls;
     enum phase phase;
     uint64_t start_ns;
     size_t lingered_bytes;
@@ -80,6 +83,12 @@ struct conn {
     struct ing_body body;
 };
 
+/* The name in the client's certificate; bytes 0: it has none. Lives as long as the connection. */
+static inline struct cmq_span ing_http_peer_name(struct conn *conn)
+{
+    return ing_tls_peer_name(&conn->tls);
+}
+
 /* ---- ing_http_reply ---- */
 
 enum MHD_Result ing_http_send(struct conn *conn, const struct ing_reply *reply);
@@ -88,6 +97,9 @@ enum MHD_Result ing_http_refuse(struct conn *conn, const struct ing_problem *pro
 /* A refusal of a request whose body is still coming. The library takes no reply then; nothing of it is under way on this
  * socket, and nothing will be, for the socket is shut down for writing. */
 enum MHD_Result ing_http_refuse_now(struct conn *conn, const struct ing_problem *problem);
+/* The last bytes that this client gets, past the library and through TLS if that is spoken: all or false; then the end of
+ * the stream. */
+CMQ_MUST_USE bool ing_http_write_last(struct conn *conn, const void *data, size_t bytes);
 /* The record could not be published. */
 enum MHD_Result ing_http_answer_unpublished(struct conn *conn, enum cmq_err err);
 /* The record is in the ring and nothing more was asked for. */

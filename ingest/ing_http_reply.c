@@ -50,6 +50,16 @@ enum MHD_Result ing_http_refuse(struct conn *conn, const struct ing_problem *pro
     return ing_http_send(conn, &reply);
 }
 
+bool ing_http_write_last(struct conn *conn, const void *data, size_t bytes)
+{
+    bool written = conn->http->tls != NULL
+                       ? ing_tls_write_last(&conn->tls, data, bytes)
+                       : send(conn->watched.fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)bytes;
+    if (written)
+        (void)shutdown(conn->watched.fd, SHUT_WR);
+    return written;
+}
+
 enum MHD_Result ing_http_refuse_now(struct conn *conn, const struct ing_problem *problem)
 {
     struct ing_reply reply;
@@ -59,9 +69,8 @@ enum MHD_Result ing_http_refuse_now(struct conn *conn, const struct ing_problem 
     count_refusal(conn->http, problem->kind);
     cmq_ring_count(conn->http->ring, CMQ_COUNT_REQUESTS, 1);
     ing_body_clear(&conn->http->pool, &conn->body);
-    if (send(conn->watched.fd, text, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)bytes)
+    if (!ing_http_write_last(conn, text, bytes))
         return MHD_NO;
-    (void)shutdown(conn->watched.fd, SHUT_WR);
     conn->phase = PHASE_LINGER;
     conn->lingered_bytes = 0;
     ing_watch_set(&conn->watched, cmq_clock_mono_ns() + ING_WATCH_LINGER_NS);

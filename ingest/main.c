@@ -5,6 +5,7 @@
 #include "common/proc/cmq_stage_ring.h"
 #include "ingest/ing_admit.h"
 #include "ingest/ing_http.h"
+#include "ingest/ing_tls.h"
 
 enum { TICK_MS = 250 };
 /* A drain leaves kept connections that are in use so much time for one more request, whose reply closes them:
@@ -18,6 +19,7 @@ struct stage {
     struct cmq_ring *ring;
     struct ing_admit *admit;
     struct ing_durable *durable;
+    struct ing_tls *tls; /* NULL: clear text */
     struct ing_http *http;
     bool waits_stopped;
 };
@@ -43,13 +45,37 @@ static enum cmq_err start_http(struct stage *stage, const struct cmq_conf *conf,
         .message_limits = {.message_bytes_max = (size_t)conf->ingest_message_bytes_max,
                            .messages_max = (uint32_t)conf->ingest_request_messages_max},
         .ack = conf->ingest_ack == CMQ_CONF_ACK_DURABLE ? ING_ACK_DURABLE : ING_ACK_ACCEPTED,
+        .tls = stage->tls,
         .can_be_durable = cmq_conf_log_sync(conf) != CMQ_CONF_SYNC_NONE,
     };
     enum cmq_err err =
         ing_http_start(&setup, stage->ring, stage->admit, stage->durable, &stage->http, reason);
     if (err == CMQ_OK)
-        cmq_log(CMQ_LOG_INFO, CMQ_EV_LISTENING, "address=%s port=%u", setup.listen, setup.port);
+        cmq_log(CMQ_LOG_INFO, CMQ_EV_LISTENING, "address=%s port=%u tls=%d", setup.listen, setup.port,
+                setup.tls != NULL);
     return err;
+}
+
+static enum cmq_err open_tls(struct stage *stage, const struct cmq_conf *conf, struct cmq_reason *reason)
+{
+    struct cmq_tls_setup setup;
+    if (stage->tls != NULL || !cmq_tls_setup(conf, &setup))
+        return CMQ_OK;
+    return ing_tls_new(&setup, &stage->tls, reason);
+}
+
+/* Certificates that cannot be used change nothing: those of before are shown until better ones come. */
+static void refresh_tls(struct stage *stage, bool must)
+{
+    struct cmq_reason reason = {.text = ""};
+    struct cmq_log_quoted_sentence quoted;
+    bool read = false;
+    if (stage->tls == NULL)
+        return;
+    if (ing_tls_refresh(stage->tls, must, cmq_clock_mono_ns(), &read, &reason) != CMQ_OK)
+        cmq_log(CMQ_LOG_ERROR, CMQ_EV_REFUSED, "what=tls reason=%s", cmq_log_sentence(&quoted, reason.text));
+    else if (read)
+        cmq_log(CMQ_LOG_INFO, CMQ_EV_RELOADED, "what=tls");
 }
 
 static enum cmq_err start(void *self, struct cmq_proc *proc, struct cmq_reason *reason)
@@ -74,6 +100,8 @@ static enum cmq_err start(void *self, struct cmq_proc *proc, struct cmq_reason *
         if (err != CMQ_OK)
             (void)cmq_reason_set(reason, err, "the thread that waits for the log does not start");
     }
+    if (err == CMQ_OK)
+        err = open_tls(stage, conf, reason);
     return err == CMQ_OK ? start_http(stage, conf, reason) : err;
 }
 
@@ -91,6 +119,7 @@ static void tick(void *self)
         cmq_proc_fail(stage->proc, err == CMQ_ERR_LOST ? CMQ_EXIT_TEMPORARY : CMQ_EXIT_INVARIANT);
     }
     ing_http_tick(stage->http, cmq_clock_mono_ns());
+    refresh_tls(stage, false);
 }
 
 static void reload(void *self)
@@ -99,6 +128,7 @@ static void reload(void *self)
     const struct ing_admit_limits limits = admit_limits(&stage->proc->conf);
     ing_admit_set_limits(stage->admit, &limits);
     ing_durable_set_wait_ms(stage->durable, stage->proc->conf.ingest_durable_wait_ms);
+    refresh_tls(stage, true);
 }
 
 /* In this order: who waited for room may wait for the log next. */
@@ -140,6 +170,7 @@ static void stop(void *self)
     struct stage *stage = self;
     stop_waits(stage);
     ing_http_stop(stage->http);
+    ing_tls_free(stage->tls);
     ing_durable_free(stage->durable);
     ing_admit_free(stage->admit);
     cmq_ring_detach(stage->ring);
