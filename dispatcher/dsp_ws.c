@@ -265,6 +265,8 @@ static int root_callback(struct lws *wsi, enum lws_callback_reasons reason, void
     case LWS_CALLBACK_CLOSED:
         dsp_client_gone(ws, user);
         return 0;
+    case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS:
+        return dsp_tls_limit(ws->tls, user);
     case LWS_CALLBACK_EVENT_WAIT_CANCELLED:
         on_asked(ws);
         return 0;
@@ -366,7 +368,7 @@ static enum cmq_err create_context(struct dsp_ws *ws, struct cmq_reason *reason)
     dsp_v1_protocols(ws->v1, &ws->protocols[1]);
     ws->protocols[3] = (struct lws_protocols){.name = LISTENER_PROTOCOL, .callback = listener_callback};
     lws_set_log_level(LLL_ERR | LLL_WARN, on_library_log);
-    const struct lws_context_creation_info info = {
+    struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER,
         .protocols = ws->protocols,
         .user = ws,
@@ -379,6 +381,7 @@ static enum cmq_err create_context(struct dsp_ws *ws, struct cmq_reason *reason)
         .gid = -1,
         .uid = -1,
     };
+    dsp_tls_prepare(ws->tls, &info);
     ws->context = lws_create_context(&info);
     if (ws->context != NULL)
         ws->vhost = lws_create_vhost(ws->context, &info);
@@ -400,8 +403,8 @@ static enum cmq_err open_listener(struct dsp_ws *ws, const struct cmq_conf *conf
         close(fd.filefd);
         return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "libwebsockets did not take the listening socket");
     }
-    cmq_log(CMQ_LOG_INFO, CMQ_EV_LISTENING, "address=%s port=%llu", conf->dispatcher_listen,
-            (unsigned long long)conf->dispatcher_port);
+    cmq_log(CMQ_LOG_INFO, CMQ_EV_LISTENING, "address=%s port=%llu tls=%d", conf->dispatcher_listen,
+            (unsigned long long)conf->dispatcher_port, ws->tls != NULL);
     return CMQ_OK;
 }
 
@@ -455,6 +458,7 @@ enum cmq_err dsp_ws_start(struct cmq_proc *proc, const struct dsp_parts *parts, 
     struct dsp_ws *ws = ws_new(proc, parts->ring);
     if (ws == NULL)
         return cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
+    ws->tls = parts->tls;
     enum cmq_err err =
         dsp_frame_init(&ws->frame, LWS_PRE, ws->settings.frame_bytes_max, ws->settings.frame_messages_max);
     if (err == CMQ_OK)

@@ -23,6 +23,7 @@ struct dsp_ws;
 struct dsp_source;
 struct dsp_ledger;
 struct dsp_letters;
+struct dsp_tls;
 
 /* What it delivers from; all belongs to the delivery thread between start and stop. */
 struct dsp_parts {
@@ -31,6 +32,7 @@ struct dsp_parts {
     struct dsp_source *source;
     struct dsp_ledger *ledger;
     struct dsp_letters *letters; /* where dead letters go */
+    struct dsp_tls *tls;         /* NULL: clear text */
 };
 
 /* Listens when it returns. */

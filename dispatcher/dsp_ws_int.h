@@ -14,6 +14,7 @@
 
 #include "dispatcher/dsp_client.h"
 #include "dispatcher/dsp_groups.h"
+#include "dispatcher/dsp_tls.h"
 #include "dispatcher/dsp_waiter.h"
 #include "dispatcher/dsp_ws.h"
 #include "dispatcher/dsp_ws_v1.h"
@@ -30,6 +31,7 @@ struct dsp_ws {
     struct cmq_ring *ring;
     struct lws_context *context;
     struct lws_vhost *vhost;
+    struct dsp_tls *tls; /* borrowed; NULL: clear text */
     uint32_t clients_max;
     size_t receive_bytes_max;
     uint64_t silence_ns; /* no sign of life for so long: gone */

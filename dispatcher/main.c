@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/cmq_clock.h"
 #include "common/crypto/cmq_keyring.h"
 #include "common/log/cmq_log.h"
 #include "common/proc/cmq_proc.h"
@@ -12,6 +13,7 @@
 #include "dispatcher/dsp_ledger.h"
 #include "dispatcher/dsp_letters.h"
 #include "dispatcher/dsp_source.h"
+#include "dispatcher/dsp_tls.h"
 #include "dispatcher/dsp_ws.h"
 
 enum { TICK_MS = 250 };
@@ -23,6 +25,7 @@ struct dispatcher {
     struct dsp_source *source;
     struct dsp_ledger *ledger;
     struct dsp_letters *letters;
+    struct dsp_tls *tls; /* NULL: clear text */
     struct dsp_ws *ws;
 };
 
@@ -82,6 +85,28 @@ static enum cmq_err open_ledger(struct dispatcher *self, struct cmq_reason *reas
     return err;
 }
 
+static enum cmq_err open_tls(struct dispatcher *self, struct cmq_reason *reason)
+{
+    struct cmq_tls_setup setup;
+    if (self->tls != NULL || !cmq_tls_setup(&self->proc->conf, &setup))
+        return CMQ_OK;
+    return dsp_tls_new(&setup, self->ring, &self->tls, reason);
+}
+
+/* Certificates that cannot be used change nothing: those of before are shown until better ones come. */
+static void refresh_tls(struct dispatcher *self, bool must)
+{
+    struct cmq_reason reason = {.text = ""};
+    struct cmq_log_quoted_sentence quoted;
+    bool read = false;
+    if (self->tls == NULL)
+        return;
+    if (dsp_tls_refresh(self->tls, must, cmq_clock_mono_ns(), &read, &reason) != CMQ_OK)
+        cmq_log(CMQ_LOG_ERROR, CMQ_EV_REFUSED, "what=tls reason=%s", cmq_log_sentence(&quoted, reason.text));
+    else if (read)
+        cmq_log(CMQ_LOG_INFO, CMQ_EV_RELOADED, "what=tls");
+}
+
 static enum cmq_err start(void *context, struct cmq_proc *proc, struct cmq_reason *reason)
 {
     struct dispatcher *self = context;
@@ -93,12 +118,15 @@ static enum cmq_err start(void *context, struct cmq_proc *proc, struct cmq_reaso
         err = open_source(self, reason);
     if (err == CMQ_OK)
         err = open_ledger(self, reason);
+    if (err == CMQ_OK)
+        err = open_tls(self, reason);
     if (err == CMQ_OK) {
         const struct dsp_parts parts = {.ring = self->ring,
                                         .keyring = self->keyring,
                                         .source = self->source,
                                         .ledger = self->ledger,
-                                        .letters = self->letters};
+                                        .letters = self->letters,
+                                        .tls = self->tls};
         err = dsp_ws_start(proc, &parts, &self->ws, reason);
     }
     return err;
@@ -111,6 +139,7 @@ static void tick(void *context)
     struct cmq_log_quoted quoted;
     enum cmq_err err = cmq_ring_tick(self->ring, &reason);
     dsp_letters_tick(self->letters);
+    refresh_tls(self, false);
     if (err == CMQ_OK && reason.text[0] != '\0') /* a silent member that this process may not end */
         cmq_log(CMQ_LOG_WARN, CMQ_EV_MEMBER_DEAD, "reason=\"%s\"", reason.text);
     if (err == CMQ_OK || cmq_err_advice(err) == CMQ_ADVICE_REJECT)
@@ -123,7 +152,9 @@ static void tick(void *context)
 
 static void reload(void *context)
 {
-    dsp_ws_reload(((struct dispatcher *)context)->ws);
+    struct dispatcher *self = context;
+    dsp_ws_reload(self->ws);
+    refresh_tls(self, true);
 }
 
 static void drain(void *context, uint64_t deadline_ns)
@@ -135,6 +166,7 @@ static void stop(void *context)
 {
     struct dispatcher *self = context;
     dsp_ws_stop(self->ws);
+    dsp_tls_free(self->tls);
     dsp_ledger_close(self->ledger);
     dsp_letters_free(self->letters);
     dsp_source_free(self->source);
