@@ -145,12 +145,14 @@ def remove_shared(instance):
 class Broker:
     """A broker of its own: instance name, directory and ports are private to it."""
 
-    def __init__(self, build=None, ingest=1, encryptor=1, dispatcher=1, settings=None, env=None, supervise=False):
+    def __init__(self, build=None, ingest=1, encryptor=1, dispatcher=1, settings=None, env=None, supervise=False,
+                 tls=None):
         self.build = os.path.abspath(build) if build else find_build()
         self.counts = {"ingest": ingest, "encryptor": encryptor, "dispatcher": dispatcher}
         self.extra = dict(settings or {})
         self.env = dict(env or {})
         self.supervise = supervise
+        self.tls = tls  # ssl.SSLContext of a client that both ports accept; None: clear text
         self.instance = "t" + secrets.token_hex(5)
         self.processes = {}
         self.deaths = []
@@ -460,9 +462,18 @@ class Broker:
             if not process.alive():
                 raise BrokerError(f"{process.name} ended with {process.child.returncode}")
 
+    def dial(self, port, timeout=None):
+        """A connection to one of the ports, with TLS if the broker has it."""
+        sock = socket.create_connection((HOST, port), timeout=timeout)
+        try:
+            return self.tls.wrap_socket(sock, server_hostname=HOST) if self.tls else sock
+        except BaseException:
+            sock.close()
+            raise
+
     def http_answers(self):
         try:
-            with socket.create_connection((HOST, self.http_port), timeout=2.0) as sock:
+            with self.dial(self.http_port, timeout=2.0) as sock:
                 sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 return sock.recv(64).startswith(b"HTTP/1.1 200")
         except OSError:

@@ -33,7 +33,10 @@ class Http:
     """One connection to ingest."""
 
     def __init__(self, broker, timeout=WAIT_S):
-        self.connection = http.client.HTTPConnection(HOST, broker.http_port, timeout=timeout)
+        if broker.tls:
+            self.connection = http.client.HTTPSConnection(HOST, broker.http_port, timeout=timeout, context=broker.tls)
+        else:
+            self.connection = http.client.HTTPConnection(HOST, broker.http_port, timeout=timeout)
 
     def post(self, path, body, kind="application/json", **headers):
         """headers: Idempotency_Key="..." and so on."""
@@ -82,12 +85,12 @@ class Case(unittest.TestCase):
         return client
 
     def v1(self, broker, form="json", **options):
-        client = V1Client(HOST, broker.ws_port, form, timeout=WAIT_S, **options)
+        client = V1Client(HOST, broker.ws_port, form, timeout=WAIT_S, tls=broker.tls, **options)
         self.addCleanup(client.close)
         return client
 
     def root(self, broker, **options):
-        client = WsClient(HOST, broker.ws_port, timeout=WAIT_S, **options)
+        client = WsClient(HOST, broker.ws_port, timeout=WAIT_S, tls=broker.tls, **options)
         self.addCleanup(client.close)
         return client
 

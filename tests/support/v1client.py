@@ -36,10 +36,11 @@ class V1Error(Exception):
 class V1Client:
     """Connects in the constructor."""
 
-    def __init__(self, host, port, form="json", timeout=20.0, receive_buffer=None, connect=True, **about):
+    def __init__(self, host, port, form="json", timeout=20.0, receive_buffer=None, connect=True, tls=None, **about):
         self.form, self.timeout = form, timeout
         self._opcode, self._encode, self._decode = FORMATS[form]
-        self.ws = WsClient(host, port, "/v1/ws", timeout, receive_buffer, subprotocol=f"ciphermq.v1.{form}")
+        self.ws = WsClient(host, port, "/v1/ws", timeout, receive_buffer, subprotocol=f"ciphermq.v1.{form}",
+                           tls=tls)
         self._last_id = 0
         self._replies = {}                  # id -> reply that nobody has asked for yet
         self.errors = []                    # replies with "id": null

@@ -32,7 +32,8 @@ class WsClosed(Exception):
 class WsClient:
     """Connects in the constructor. receive() returns whole messages."""
 
-    def __init__(self, host, port, path="/", timeout=5.0, receive_buffer=None, subprotocol=None):
+    def __init__(self, host, port, path="/", timeout=5.0, receive_buffer=None, subprotocol=None,
+                 tls=None):
         self._buffer = bytearray()
         self._parts = []  # of a message whose last fragment has not come
         self.opcode = None  # TEXT or BINARY, of the message that came last
@@ -44,6 +45,8 @@ class WsClient:
             self._sock.settimeout(timeout)
             self._sock.connect((host, port))
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls:  # an ssl.SSLContext
+                self._sock = tls.wrap_socket(self._sock, server_hostname=host)
             self._upgrade(host, port, path, subprotocol)
         except BaseException:
             self._sock.close()
