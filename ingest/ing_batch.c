@@ -85,14 +85,14 @@ static enum cmq_err parse(struct ing_packer *packer, const struct ing_order *ord
         return err;
     switch (order->route) {
     case ING_ROUTE_SINGLE:
-        return cmq_json_parse_single(packer->parser, body, &packer->limits, &packer->messages, ret_found,
-                                     &packer->error);
+        return cmq_json_parse_single(packer->parser, body, &packer->limits, NULL, &packer->messages,
+                                     ret_found, &packer->error);
     case ING_ROUTE_BATCH:
-        return cmq_json_parse_batch(packer->parser, body, &packer->limits, &packer->messages, ret_found,
+        return cmq_json_parse_batch(packer->parser, body, &packer->limits, NULL, &packer->messages, ret_found,
                                     &packer->error);
     case ING_ROUTE_TOPIC_BATCH:
-        return cmq_json_parse_topic_batch(packer->parser, body, &packer->limits, &packer->messages, ret_found,
-                                          &packer->error);
+        return cmq_json_parse_topic_batch(packer->parser, body, &packer->limits, NULL, &packer->messages,
+                                          ret_found, &packer->error);
     case ING_ROUTE_TOPIC:
         *ret_found = (struct cmq_json_found){.messages = 1};
         return take_whole(packer, order, body);

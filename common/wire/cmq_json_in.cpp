@@ -20,6 +20,7 @@
 #pragma GCC diagnostic ignored "-Wpedantic" /* compound literals are C */
 extern "C" {
 #include "common/wire/cmq_json_in.h"
+#include "common/wire/cmq_json_in_int.h"
 #include "common/wire/cmq_json_messages.h"
 #include "common/wire/cmq_json_text.h"
 #include "common/wire/cmq_json_walk.h"
@@ -54,66 +55,35 @@ cmq_err grow(cmq_json_parser &parser, size_t bytes)
     return CMQ_ERR_NOMEM;
 }
 
-/* The first stage says what, but neither where nor in which message. */
-cmq_err refused_by_stage1(cmq_walk &w, bool list)
-{
-    cmq_json_flaw flaw = cmq_json_find_flaw({w.body, w.bytes});
-    w.index = list ? flaw.index : CMQ_JSON_NO_INDEX;
-    return cmq_walk_fail(&w, CMQ_ERR_MALFORMED, flaw.offset, flaw.text);
-}
-
-/* Fills w's tokens. */
-cmq_err tokenize(cmq_json_parser &parser, cmq_walk &w, bool list)
+/* What is wrong with a body before any token. */
+cmq_err check_begin(const cmq_json_parser &parser, const cmq_walk &w)
 {
     if (w.bytes > parser.body_bytes_max)
         return cmq_walk_fail(&w, CMQ_ERR_TOO_BIG, SIZE_MAX, "the body is larger than the limit");
     if (w.bytes == 0)
         return cmq_walk_fail(&w, CMQ_ERR_MALFORMED, 0, "the body is empty; expected JSON");
-    static const uint8_t byte_order_mark[] = {0xef, 0xbb, 0xbf};
-    if (w.bytes >= 3 && memcmp(w.body, byte_order_mark, 3) == 0)
-        return cmq_walk_fail(&w, CMQ_ERR_MALFORMED, 0,
-                             "byte order mark before the JSON text; send UTF-8 without one");
-    if (grow(parser, w.bytes) != CMQ_OK)
-        return cmq_walk_fail(&w, CMQ_ERR_NOMEM, SIZE_MAX, "out of memory");
-    simdjson::error_code failed = parser.stage1->stage1(w.body, w.bytes, simdjson::stage1_mode::regular);
-    if (failed == simdjson::EMPTY)
-        return cmq_walk_fail(&w, CMQ_ERR_MALFORMED, w.bytes, "the body is blank; expected JSON");
-    if (failed != simdjson::SUCCESS)
-        return refused_by_stage1(w, list);
-    w.tokens = parser.stage1->structural_indexes.get();
-    w.count = parser.stage1->n_structural_indexes;
+    if (cmq_json_has_byte_order_mark({w.body, w.bytes}))
+        return cmq_walk_fail(&w, CMQ_ERR_MALFORMED, 0, CMQ_JSON_BYTE_ORDER_MARK);
     return CMQ_OK;
 }
 
 /* list: there are several messages, so that an error may have an index. */
-cmq_err parse(cmq_json_parser &parser, cmq_walk &w, bool list, cmq_json_document *read)
+cmq_err tokenize(cmq_json_parser &parser, cmq_walk &w, bool list)
 {
-    cmq_err err = tokenize(parser, w, list);
-    if (err == CMQ_OK)
-        err = read(&w);
-    if (parser.stage1 != nullptr && parser.stage1->capacity() > CAPACITY_KEEP_MAX)
-        parser.stage1.reset();
-    return err;
-}
-
-cmq_walk begin_walk(cmq_span body, const cmq_json_limits *limits, cmq_buf *messages, cmq_json_error *error)
-{
-    cmq_walk w = {};
-    w.body = body.data;
-    w.bytes = body.bytes;
-    w.index = CMQ_JSON_NO_INDEX;
-    w.limits = limits;
-    w.buf = messages;
-    w.error = error;
-    return w;
-}
-
-cmq_err parse_list(cmq_json_parser &parser, cmq_walk &w, cmq_json_document *read, cmq_json_found *ret_found)
-{
-    cmq_err err = parse(parser, w, true, read);
-    if (err == CMQ_OK)
-        *ret_found = {w.messages, w.has_ids};
-    return err;
+    cmq_err err = check_begin(parser, w);
+    if (err != CMQ_OK)
+        return err;
+    err = cmq_json_tokenize(&parser, &w);
+    if (err == CMQ_ERR_NOMEM)
+        return cmq_walk_fail(&w, err, SIZE_MAX, "out of memory");
+    if (err == CMQ_ERR_MALFORMED) { /* it says what, but neither where nor in which message */
+        cmq_json_flaw flaw = cmq_json_find_flaw({w.body, w.bytes});
+        w.index = list ? flaw.index : CMQ_JSON_NO_INDEX;
+        return cmq_walk_fail(&w, err, flaw.offset, flaw.text);
+    }
+    if (w.count == 0)
+        return cmq_walk_fail(&w, CMQ_ERR_MALFORMED, w.bytes, "the body is blank; expected JSON");
+    return CMQ_OK;
 }
 
 } // namespace
@@ -134,38 +104,95 @@ void cmq_json_parser_free(struct cmq_json_parser *parser)
     delete parser;
 }
 
-enum cmq_err cmq_json_parse_single(struct cmq_json_parser *parser, struct cmq_span body,
-                                   const struct cmq_json_limits *limits, struct cmq_buf *messages,
-                                   struct cmq_json_found *ret_found, struct cmq_json_error *ret_error)
+enum cmq_err cmq_json_tokenize(struct cmq_json_parser *parser, struct cmq_walk *w)
 {
-    cmq_walk w = begin_walk(body, limits, messages, ret_error);
-    cmq_err err = parse(*parser, w, false, cmq_json_read_single);
+    cmq_assert(w->bytes <= parser->body_bytes_max);
+    if (grow(*parser, w->bytes) != CMQ_OK)
+        return CMQ_ERR_NOMEM;
+    simdjson::error_code failed = parser->stage1->stage1(w->body, w->bytes, simdjson::stage1_mode::regular);
+    if (failed != simdjson::SUCCESS && failed != simdjson::EMPTY)
+        return CMQ_ERR_MALFORMED;
+    w->tokens = parser->stage1->structural_indexes.get();
+    w->count = failed == simdjson::EMPTY ? 0 : parser->stage1->n_structural_indexes;
+    return CMQ_OK;
+}
+
+size_t cmq_json_body_bytes_max(const struct cmq_json_parser *parser)
+{
+    return parser->body_bytes_max;
+}
+
+void cmq_json_trim(struct cmq_json_parser *parser)
+{
+    if (parser->stage1 != nullptr && parser->stage1->capacity() > CAPACITY_KEEP_MAX)
+        parser->stage1.reset();
+}
+
+void cmq_json_begin_walk(struct cmq_walk *ret_walk, struct cmq_span body,
+                         const struct cmq_json_limits *limits, const struct cmq_element_defaults *defaults,
+                         struct cmq_buf *messages, struct cmq_json_error *error)
+{
+    cmq_walk w = {};
+    w.body = body.data;
+    w.bytes = body.bytes;
+    w.readable_end = body.bytes != 0 ? body.data + body.bytes : body.data;
+    w.index = CMQ_JSON_NO_INDEX;
+    w.limits = limits;
+    w.defaults = defaults;
+    w.inherits = defaults != nullptr && (defaults->ttl_ms != 0 || defaults->headers.bytes != 0);
+    w.buf = messages;
+    w.error = error;
+    *ret_walk = w;
+}
+
+enum cmq_err cmq_json_parse_document(struct cmq_json_parser *parser, const struct cmq_json_order *order,
+                                     struct cmq_buf *messages, struct cmq_json_found *ret_found,
+                                     struct cmq_json_error *ret_error)
+{
+    cmq_walk w;
+    cmq_json_begin_walk(&w, order->body, order->limits, order->defaults, messages, ret_error);
+    cmq_err err = tokenize(*parser, w, order->list);
+    if (err == CMQ_OK)
+        err = order->read(&w);
+    cmq_json_trim(parser);
     if (err == CMQ_OK)
         *ret_found = {w.messages, w.has_ids};
     return err;
 }
 
+enum cmq_err cmq_json_parse_single(struct cmq_json_parser *parser, struct cmq_span body,
+                                   const struct cmq_json_limits *limits,
+                                   const struct cmq_element_defaults *defaults, struct cmq_buf *messages,
+                                   struct cmq_json_found *ret_found, struct cmq_json_error *ret_error)
+{
+    const cmq_json_order order = {body, limits, defaults, cmq_json_read_single, false};
+    return cmq_json_parse_document(parser, &order, messages, ret_found, ret_error);
+}
+
 enum cmq_err cmq_json_parse_batch(struct cmq_json_parser *parser, struct cmq_span body,
-                                  const struct cmq_json_limits *limits, struct cmq_buf *messages,
+                                  const struct cmq_json_limits *limits,
+                                  const struct cmq_element_defaults *defaults, struct cmq_buf *messages,
                                   struct cmq_json_found *ret_found, struct cmq_json_error *ret_error)
 {
-    cmq_walk w = begin_walk(body, limits, messages, ret_error);
-    return parse_list(*parser, w, cmq_json_read_batch, ret_found);
+    const cmq_json_order order = {body, limits, defaults, cmq_json_read_batch, true};
+    return cmq_json_parse_document(parser, &order, messages, ret_found, ret_error);
 }
 
 enum cmq_err cmq_json_parse_topic_batch(struct cmq_json_parser *parser, struct cmq_span body,
-                                        const struct cmq_json_limits *limits, struct cmq_buf *messages,
+                                        const struct cmq_json_limits *limits,
+                                        const struct cmq_element_defaults *defaults, struct cmq_buf *messages,
                                         struct cmq_json_found *ret_found, struct cmq_json_error *ret_error)
 {
-    cmq_walk w = begin_walk(body, limits, messages, ret_error);
-    return parse_list(*parser, w, cmq_json_read_topic_batch, ret_found);
+    const cmq_json_order order = {body, limits, defaults, cmq_json_read_topic_batch, true};
+    return cmq_json_parse_document(parser, &order, messages, ret_found, ret_error);
 }
 
 enum cmq_err cmq_json_check(struct cmq_json_parser *parser, struct cmq_span body,
                             struct cmq_json_error *ret_error)
 {
-    cmq_walk w = begin_walk(body, nullptr, nullptr, ret_error);
-    return parse(*parser, w, false, cmq_json_read_any);
+    const cmq_json_order order = {body, nullptr, nullptr, cmq_json_read_any, false};
+    cmq_json_found found;
+    return cmq_json_parse_document(parser, &order, nullptr, &found, ret_error);
 }
 
 bool cmq_utf8_is_valid(struct cmq_span text)

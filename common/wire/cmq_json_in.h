@@ -28,6 +28,17 @@ struct cmq_json_parser;
 struct cmq_json_limits {
     size_t message_bytes_max;
     uint32_t messages_max;
+    size_t headers_bytes_max; /* names and values of one message's headers; 0: none are taken */
+    uint64_t ttl_ms_max;      /* 0: CMQ_TTL_MS_MAX */
+};
+
+#define CMQ_TTL_MS_MAX 315360000000u /* ten years */
+
+/* What the elements of a batch get that do not say it themselves. Borrowed for the call. */
+struct cmq_element_defaults {
+    uint64_t accepted_at_ms; /* what every ttl counts from */
+    uint64_t ttl_ms;         /* 0: none */
+    struct cmq_span headers; /* packed, of cmq_headers_write; an element's own win; bytes 0: none */
 };
 
 struct cmq_json_error {
@@ -44,22 +55,27 @@ struct cmq_json_found {
     bool has_ids; /* some message has an id */
 };
 
-/* The first two reserve body.bytes in *messages (CMQ_ERR_TOO_BIG if it may not grow that far) and never append more. */
+/* The first two reserve body.bytes in *messages (CMQ_ERR_TOO_BIG if it may not grow that far) and never append more, unless
+ * there are defaults. defaults may be NULL. */
 
 /* {"content":"...", "id"?:"..."}: appends one message. */
 CMQ_MUST_USE enum cmq_err cmq_json_parse_single(struct cmq_json_parser *parser, struct cmq_span body,
                                                 const struct cmq_json_limits *limits,
+                                                const struct cmq_element_defaults *defaults,
                                                 struct cmq_buf *messages, struct cmq_json_found *ret_found,
                                                 struct cmq_json_error *ret_error);
 /* {"messages":[{"content":"...", "id"?:"..."},...]}: appends the messages, may be none. */
 CMQ_MUST_USE enum cmq_err cmq_json_parse_batch(struct cmq_json_parser *parser, struct cmq_span body,
-                                               const struct cmq_json_limits *limits, struct cmq_buf *messages,
-                                               struct cmq_json_found *ret_found,
+                                               const struct cmq_json_limits *limits,
+                                               const struct cmq_element_defaults *defaults,
+                                               struct cmq_buf *messages, struct cmq_json_found *ret_found,
                                                struct cmq_json_error *ret_error);
-/* ["...", {"data":any value, "id"?:"...", "type"?:"..."}, ...]: the same. Here unknown members are refused. A value that is
- * no string is kept as it stands in the body, of the type application/json unless another is given. */
+/* ["...", {"data":any value, "id"?:"...", "type"?:"...", "ttl_ms"?:1.., "headers"?:{"name":"value"}}, ...]: the same. Here
+ * unknown members are refused. A value that is no string is kept as it stands in the body, of the type application/json
+ * unless another is given. */
 CMQ_MUST_USE enum cmq_err cmq_json_parse_topic_batch(struct cmq_json_parser *parser, struct cmq_span body,
                                                      const struct cmq_json_limits *limits,
+                                                     const struct cmq_element_defaults *defaults,
                                                      struct cmq_buf *messages,
                                                      struct cmq_json_found *ret_found,
                                                      struct cmq_json_error *ret_error);

@@ -121,6 +121,11 @@ bool cmq_json_is_scalar(struct cmq_span text)
            is_number(text.data, text.data + text.bytes);
 }
 
+bool cmq_json_has_byte_order_mark(struct cmq_span text)
+{
+    return text.bytes >= 3 && memcmp(text.data, "\xef\xbb\xbf", 3) == 0;
+}
+
 /* ---- flaws ---- */
 
 size_t cmq_utf8_sequence_bytes(const uint8_t *src, const uint8_t *end)

@@ -26,6 +26,10 @@ struct cmq_json_escape cmq_json_unescape(const uint8_t *src, const uint8_t *end)
 /* Whether text is a number, true, false or null, and nothing else (RFC 8259, sections 3 and 6). */
 bool cmq_json_is_scalar(struct cmq_span text);
 
+/* A UTF-8 byte order mark is refused wherever JSON begins (RFC 8259, section 8.1). */
+#define CMQ_JSON_BYTE_ORDER_MARK "byte order mark before the JSON text; send UTF-8 without one"
+bool cmq_json_has_byte_order_mark(struct cmq_span text);
+
 /* Length of the sequence at src < end, 0 if it is none: no overlong forms, no surrogates (RFC 3629). */
 size_t cmq_utf8_sequence_bytes(const uint8_t *src, const uint8_t *end);
 

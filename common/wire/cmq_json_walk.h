@@ -24,6 +24,7 @@ extern "C" {
 struct cmq_walk {
     const uint8_t *body;
     size_t bytes;
+    const uint8_t *readable_end; /* what stands there may be read, up to here: not before body + bytes */
     const uint32_t *tokens;
     uint32_t count; /* of tokens */
     uint32_t next;  /* token */
@@ -31,7 +32,11 @@ struct cmq_walk {
     uint32_t messages;
     unsigned depth; /* containers that are open */
     bool has_ids;   /* some message has an id */
+    bool inherits;  /* the defaults give every message a time to live or headers */
+    bool grows;     /* messages may take more bytes than they have in the body: room is made one by one */
+    bool full;      /* there was no room because of buf->bytes_max */
     const struct cmq_json_limits *limits;
+    const struct cmq_element_defaults *defaults; /* or NULL */
     struct cmq_buf *buf;
     uint8_t *out; /* end of what is written, behind buf's content */
     struct cmq_json_error *error;

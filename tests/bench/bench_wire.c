@@ -31,8 +31,8 @@ static bool parse(struct bench *bench)
     struct cmq_json_error error;
     struct cmq_json_found found;
     bench->messages.bytes = 0;
-    return cmq_json_parse_batch(bench->parser, bench->body, &limits, &bench->messages, &found, &error) ==
-               CMQ_OK &&
+    return cmq_json_parse_batch(bench->parser, bench->body, &limits, NULL, &bench->messages, &found,
+                                &error) == CMQ_OK &&
            found.messages == bench->count;
 }
 
@@ -44,8 +44,8 @@ static bool parse_singles(struct bench *bench)
     struct cmq_json_error error;
     for (uint32_t i = 0; i < bench->count; i++) {
         bench->messages.bytes = 0;
-        if (cmq_json_parse_single(bench->parser, cmq_span_make(single, 24), &limits, &bench->messages, &found,
-                                  &error) != CMQ_OK)
+        if (cmq_json_parse_single(bench->parser, cmq_span_make(single, 24), &limits, NULL, &bench->messages,
+                                  &found, &error) != CMQ_OK)
             return false;
     }
     return true;

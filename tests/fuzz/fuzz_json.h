@@ -58,8 +58,8 @@ static inline void fuzz_check_message(struct cmq_json_parser *parser, struct cmq
     struct cmq_mp_reader reader;
     struct cmq_message message;
     cmq_buf_init(&messages, SIZE_MAX / 4);
-    cmq_assert(cmq_json_parse_single(parser, cmq_span_make(body, bytes), &fuzz_limits, &messages, &found,
-                                     &error) == CMQ_OK);
+    cmq_assert(cmq_json_parse_single(parser, cmq_span_make(body, bytes), &fuzz_limits, NULL, &messages,
+                                     &found, &error) == CMQ_OK);
     cmq_mp_reader_init(&reader, cmq_buf_span(&messages));
     cmq_assert(cmq_message_next(&reader, &message) == CMQ_OK && cmq_mp_left(&reader) == 0);
     cmq_assert(message.text && message.body.bytes == text.bytes);

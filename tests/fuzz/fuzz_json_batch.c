@@ -15,8 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     struct cmq_json_error error;
     struct cmq_json_found found = {0};
     cmq_buf_init(&messages, bytes); /* the messages never take more than the body */
-    enum cmq_err err =
-        cmq_json_parse_batch(parser, cmq_span_make(body, bytes), &fuzz_limits, &messages, &found, &error);
+    enum cmq_err err = cmq_json_parse_batch(parser, cmq_span_make(body, bytes), &fuzz_limits, NULL, &messages,
+                                            &found, &error);
     if (err == CMQ_OK) {
         fuzz_check_messages(parser, cmq_buf_span(&messages), found.messages);
     } else {

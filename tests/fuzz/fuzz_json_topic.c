@@ -16,8 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     struct cmq_json_found found = {0};
     cmq_buf_init(&messages, SIZE_MAX / 4);
     enum cmq_err plain = cmq_json_check(parser, cmq_span_make(body, bytes), &error);
-    enum cmq_err err = cmq_json_parse_topic_batch(parser, cmq_span_make(body, bytes), &fuzz_limits, &messages,
-                                                  &found, &error);
+    enum cmq_err err = cmq_json_parse_topic_batch(parser, cmq_span_make(body, bytes), &fuzz_limits, NULL,
+                                                  &messages, &found, &error);
     cmq_assert(err != CMQ_OK || plain == CMQ_OK);
     if (err == CMQ_OK) {
         fuzz_check_messages(parser, cmq_buf_span(&messages), found.messages);

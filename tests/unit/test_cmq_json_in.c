@@ -54,13 +54,14 @@ static struct result parse_padded(enum kind kind, struct cmq_span body, const st
     cmq_buf_init(&result.messages, SIZE_MAX / 4);
     assert_int_equal(cmq_buf_append(&result.messages, "before", 6), CMQ_OK);
     struct cmq_span span = cmq_span_make(padded, body.bytes);
-    static enum cmq_err (*const parse[])(
-        struct cmq_json_parser *, struct cmq_span, const struct cmq_json_limits *, struct cmq_buf *,
-        struct cmq_json_found *, struct cmq_json_error *) = {[SINGLE] = cmq_json_parse_single,
-                                                             [BATCH] = cmq_json_parse_batch,
-                                                             [TOPIC] = cmq_json_parse_topic_batch};
+    static enum cmq_err (*const parse[])(struct cmq_json_parser *, struct cmq_span,
+                                         const struct cmq_json_limits *, const struct cmq_element_defaults *,
+                                         struct cmq_buf *, struct cmq_json_found *,
+                                         struct cmq_json_error *) = {[SINGLE] = cmq_json_parse_single,
+                                                                     [BATCH] = cmq_json_parse_batch,
+                                                                     [TOPIC] = cmq_json_parse_topic_batch};
     struct cmq_json_found found = {.messages = 77};
-    result.err = parse[kind](parser, span, limits, &result.messages, &found, &result.error);
+    result.err = parse[kind](parser, span, limits, NULL, &result.messages, &found, &result.error);
     result.count = found.messages;
     result.has_ids = found.has_ids;
     assert_true(result.messages.bytes >= 6);
@@ -440,15 +441,18 @@ static void bodies_and_buffers_have_limits_of_their_own(void **state)
     struct cmq_json_found found;
     struct cmq_json_error error;
     cmq_buf_init(&messages, 15);
-    assert_int_equal(cmq_json_parse_single(small, cmq_span_make(body, 15), &wide, &messages, &found, &error),
-                     CMQ_OK);
+    assert_int_equal(
+        cmq_json_parse_single(small, cmq_span_make(body, 15), &wide, NULL, &messages, &found, &error),
+        CMQ_OK);
     assert_int_equal(messages.bytes, 2);
-    assert_int_equal(cmq_json_parse_single(small, cmq_span_make(body, 15), &wide, &messages, &found, &error),
-                     CMQ_ERR_TOO_BIG);
+    assert_int_equal(
+        cmq_json_parse_single(small, cmq_span_make(body, 15), &wide, NULL, &messages, &found, &error),
+        CMQ_ERR_TOO_BIG);
     assert_int_equal(messages.bytes, 2);
     cmq_buf_clear(&messages, 0);
-    assert_int_equal(cmq_json_parse_single(small, cmq_span_make(body, 16), &wide, &messages, &found, &error),
-                     CMQ_ERR_TOO_BIG);
+    assert_int_equal(
+        cmq_json_parse_single(small, cmq_span_make(body, 16), &wide, NULL, &messages, &found, &error),
+        CMQ_ERR_TOO_BIG);
     assert_int_equal(error.offset, SIZE_MAX);
     cmq_buf_fini(&messages);
     cmq_json_parser_free(small);
@@ -726,7 +730,7 @@ static void a_topic_batch_is_strict(void **state)
         BAD("[{\"data\":1,\"Data\":2}]", 11, 0, "unknown member \"Data\";"),
         BAD("[{\"data\":1,\"d\\u0000\xc3\xa9\":2}]", 11, 0, "unknown member \"d???\";"),
         BAD("[{\"data\":1,\"012345678901234567890123456789012\":2}]", 11, 0,
-            "\"01234567890123456789012345678901\"...;"),
+            "\"01234567890123456789012345678901...\";"),
         BAD("[{\"data\":1,\"data\":2}]", 11, 0, "\"data\" is there twice"),
         BAD("[{\"data\":x}]", 9, 0, "not a JSON value"),
         BAD("[{\"data\":{\"a\":}}]", 14, 0, "not a JSON value"),
@@ -764,7 +768,7 @@ static void a_topic_batch_has_limits(void **state)
     struct cmq_json_error error;
     cmq_buf_init(&messages, 300);
     assert_int_equal(
-        cmq_json_parse_topic_batch(parser, cmq_span_make(body, 23), &wide, &messages, &found, &error),
+        cmq_json_parse_topic_batch(parser, cmq_span_make(body, 23), &wide, NULL, &messages, &found, &error),
         CMQ_ERR_TOO_BIG);
     assert_int_equal(messages.bytes, 0);
     assert_int_equal(error.index, 1);
