@@ -5,6 +5,7 @@
 #include "common/shm/cmq_crash.h"
 #include "common/wire/cmq_topic.h"
 #include "dispatcher/dsp_sock.h"
+#include "dispatcher/dsp_ws_door.h"
 #include "dispatcher/dsp_ws_int.h"
 
 enum {
@@ -68,6 +69,7 @@ static void check_client(struct dsp_ws *ws, struct dsp_client *client, uint64_t 
         cmq_log(CMQ_LOG_INFO, CMQ_EV_CLIENT_SLOW, "frame_bytes=%zu", client->flight_bytes);
         cmq_ring_count(ws->ring, CMQ_COUNT_CLIENTS_DROPPED, 1);
         client->heard_ns = now_ns; /* counted already */
+        dsp_guard_end(&client->guard);
         lws_set_timeout(client->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
     }
 }
@@ -109,6 +111,7 @@ static int send_frame(struct dsp_ws *ws, struct dsp_client *client, uint64_t sta
     if (lws_write(client->wsi, text, bytes, LWS_WRITE_TEXT) < (int)bytes)
         return -1;
     CMQ_CRASH_POINT("frame.written");
+    dsp_guard_sent(&client->guard, bytes);
     if (lws_partial_buffered(client->wsi) == 0)
         delivered(ws, client);
     client->progress_ns = cmq_clock_mono_ns();
@@ -162,9 +165,9 @@ static enum cmq_err fill_frame(struct dsp_ws *ws, struct dsp_client *client)
     return err == CMQ_ERR_AGAIN || err == CMQ_ERR_FULL ? CMQ_OK : err;
 }
 
-static int close_client(struct dsp_client *client, enum lws_close_status status)
+static int close_client(struct dsp_client *client, int code)
 {
-    lws_close_reason(client->wsi, status, NULL, 0);
+    lws_close_reason(client->wsi, (enum lws_close_status)code, NULL, 0);
     return -1;
 }
 
@@ -175,6 +178,8 @@ int dsp_client_writeable(struct dsp_ws *ws, struct dsp_client *client)
         return 0;
     }
     delivered(ws, client);
+    if (client->closing != 0)
+        return close_client(client, client->closing);
     if (ws->draining)
         return close_client(client, LWS_CLOSE_STATUS_GOINGAWAY);
     uint64_t start_ns = cmq_clock_mono_ns();
@@ -205,12 +210,15 @@ int dsp_client_established(struct dsp_ws *ws, struct dsp_client *client, struct 
     const struct dsp_group_options options = {
         .start_seq = dsp_source_floor(ws->source), .max_ack_pending = UINT32_MAX, .auto_ack = true};
     struct cmq_reason reason = {.text = ""};
-    *client = (struct dsp_client){.wsi = wsi, .heard_ns = now_ns, .progress_ns = now_ns};
+    *client = (struct dsp_client){
+        .wsi = wsi, .heard_ns = now_ns, .progress_ns = now_ns, .grant = dsp_door_take_grant(wsi)};
+    dsp_guard_begin(&client->guard, wsi);
     enum cmq_err err = dsp_group_join(ws->groups, DSP_ROOT_GROUP,
                                       cmq_span_make(CMQ_TOPIC_DEFAULT, sizeof CMQ_TOPIC_DEFAULT - 1),
                                       &options, &client->member, &reason);
     if (err != CMQ_OK) {
         cmq_log(CMQ_LOG_ERROR, CMQ_EV_SYSTEM_ERROR, "where=root_group reason=\"%s\"", reason.text);
+        cmq_grant_put(&client->grant);
         return close_client(client, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION);
     }
     client->joined = true;
@@ -227,15 +235,50 @@ void dsp_client_gone(struct dsp_ws *ws, struct dsp_client *client)
     /* The library does not say why it closed: silence for that long means that pings were not answered. */
     if (cmq_clock_mono_ns() - client->heard_ns + CMQ_NS_PER_S >= ws->silence_ns)
         cmq_ring_count(ws->ring, CMQ_COUNT_CLIENTS_DROPPED, 1);
+    else if (!ws->stopped && dsp_guard_is_fault(&client->guard, client->wsi))
+        cmq_ring_count(ws->ring, CMQ_COUNT_PROTOCOL_ERRORS, 1);
     clients_remove(ws, client);
+    cmq_grant_put(&client->grant);
     dsp_group_leave(ws->groups, &client->member);
     if (ws->draining)
         dsp_ws_check_drained(ws);
 }
 
-void dsp_client_heard(struct dsp_client *client)
+void dsp_client_heard(struct dsp_client *client, size_t bytes)
 {
     client->heard_ns = cmq_clock_mono_ns();
+    dsp_guard_pong(&client->guard, bytes);
+}
+
+/* Says the reason; the caller closes. */
+static int refuse(const struct dsp_client *client, int code, const char *reason)
+{
+    char text[CMQ_ADDRESS_TEXT_BYTES];
+    cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED, "where=root close=%d reason=%s address=%s", code, reason,
+            cmq_address_text(&dsp_door_visitor(client->wsi)->address, text));
+    return code;
+}
+
+static void close_soon(struct dsp_client *client, int code, const char *reason)
+{
+    if (client->closing != 0)
+        return;
+    client->closing = refuse(client, code, reason);
+    lws_callback_on_writable(client->wsi);
+}
+
+void dsp_clients_recheck(struct dsp_ws *ws)
+{
+    for (struct dsp_client *client = ws->clients; client != NULL; client = client->next)
+        if (!dsp_access_is_live(ws->access, &client->grant))
+            close_soon(client, DSP_CLOSE_REVOKED, "revoked");
+}
+
+void dsp_clients_look(struct dsp_ws *ws, uint64_t now_ns)
+{
+    for (struct dsp_client *client = ws->clients; client != NULL; client = client->next)
+        if (!dsp_guard_look(&client->guard, &ws->guard, client->wsi, now_ns))
+            close_soon(client, LWS_CLOSE_STATUS_POLICY_VIOLATION, "control_rate_max");
 }
 
 /* What clients send means nothing here; but it must end somewhere. */
@@ -244,9 +287,13 @@ int dsp_client_received(struct dsp_ws *ws, struct dsp_client *client, size_t byt
     client->heard_ns = cmq_clock_mono_ns();
     client->received_bytes += bytes;
     size_t announced = lws_remaining_packet_payload(client->wsi);
+    if (client->closing != 0)
+        return 0;
+    if (!dsp_guard_received(&client->guard, &ws->guard, client->wsi, bytes))
+        return close_client(client, refuse(client, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, "fragments_max"));
     if (client->received_bytes > ws->receive_bytes_max ||
         announced > ws->receive_bytes_max - client->received_bytes)
-        return close_client(client, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE);
+        return close_client(client, refuse(client, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, "receive_bytes_max"));
     if (announced == 0 && lws_is_final_fragment(client->wsi))
         client->received_bytes = 0;
     return 0;

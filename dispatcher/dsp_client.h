@@ -14,8 +14,10 @@
 
 #include <libwebsockets.h>
 
+#include "common/auth/cmq_auth.h"
 #include "dispatcher/dsp_frame.h"
 #include "dispatcher/dsp_groups.h"
+#include "dispatcher/dsp_ws_guard.h"
 
 struct dsp_ws;
 
@@ -29,6 +31,9 @@ struct dsp_client {
     uint64_t heard_ns;     /* when the peer last gave a sign of life */
     uint64_t progress_ns;  /* when it last took something, or when a frame was written */
     size_t received_bytes; /* of the message that it is sending */
+    struct dsp_guard guard;
+    struct cmq_grant grant;
+    int closing; /* code to close with when its socket takes something; 0: none */
     bool joined;
 };
 
@@ -37,8 +42,12 @@ int dsp_client_established(struct dsp_ws *ws, struct dsp_client *client, struct 
 int dsp_client_writeable(struct dsp_ws *ws, struct dsp_client *client);
 /* Part of a message came in. */
 int dsp_client_received(struct dsp_ws *ws, struct dsp_client *client, size_t bytes);
-/* The peer gave a sign of life. */
-void dsp_client_heard(struct dsp_client *client);
+/* The peer answered a ping, with so many bytes. */
+void dsp_client_heard(struct dsp_client *client, size_t bytes);
+/* Closes clients whose grant is over. */
+void dsp_clients_recheck(struct dsp_ws *ws);
+/* Closes clients that send too many control frames; once a second. */
+void dsp_clients_look(struct dsp_ws *ws, uint64_t now_ns);
 void dsp_client_gone(struct dsp_ws *ws, struct dsp_client *client);
 
 /* Group `default` has something for this member, which is a client's. */

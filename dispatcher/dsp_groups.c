@@ -234,6 +234,16 @@ enum cmq_err dsp_group_join(struct dsp_groups *groups, const char *name, struct 
     return CMQ_OK;
 }
 
+enum cmq_err dsp_groups_topic(struct dsp_groups *groups, const char *name, char ret_topic[256])
+{
+    struct dsp_ledger_group ledger;
+    const struct cmq_span any = {0};
+    enum cmq_err err = dsp_ledger_group(groups->setup.ledger, name, any, 0, 0, &ledger);
+    if (err == CMQ_OK)
+        memcpy(ret_topic, ledger.topic, sizeof ledger.topic);
+    return err;
+}
+
 void dsp_flight_pop(struct dsp_groups *groups, struct dsp_member *member)
 {
     struct dsp_range *run = member->flight;

@@ -80,6 +80,8 @@ void dsp_groups_free(struct dsp_groups *groups);
 CMQ_MUST_USE enum cmq_err dsp_group_join(struct dsp_groups *groups, const char *name, struct cmq_span topic,
                                          const struct dsp_group_options *options,
                                          struct dsp_member *ret_member, struct cmq_reason *reason);
+/* The topic of a group, whether or not anybody is in it: at most 255 bytes and a NUL. CMQ_ERR_NOT_FOUND. */
+CMQ_MUST_USE enum cmq_err dsp_groups_topic(struct dsp_groups *groups, const char *name, char ret_topic[256]);
 /* What is in its flight comes back. A zeroed member, or one that left, is fine. */
 void dsp_group_leave(struct dsp_groups *groups, struct dsp_member *member);
 /* Name and topic (a pattern) of a group, while it has a member. */

@@ -13,10 +13,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "dispatcher/dsp_problem.h"
+
+struct dsp_ws;
+
 /* LWS_CALLBACK_HTTP. -1: close the connection. */
 int dsp_http_answer(struct lws *wsi, const char *path, size_t path_bytes);
 /* LWS_CALLBACK_HTTP_CONFIRM_UPGRADE. 0: go on, 1: answered with an error, -1: close. busy_reason: NULL, or
  * why no client is taken now (a literal). */
-int dsp_http_check_upgrade(struct lws *wsi, const char *busy_reason);
+int dsp_http_check_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *busy_reason);
+/* 0: answered, -1: close. */
+int dsp_http_send_problem(struct lws *wsi, const struct dsp_problem *problem);
 
 #endif

@@ -26,6 +26,8 @@
     X(NO_SUCH_SUB, "no_such_sub")       \
     X(NO_SUCH_GROUP, "no_such_group")   \
     X(GROUP_MISMATCH, "group_mismatch") \
+    X(UNAUTHORIZED, "unauthorized")     \
+    X(FORBIDDEN, "forbidden")           \
     X(LIMIT, "limit")                   \
     X(INTERNAL, "internal")
 
@@ -46,7 +48,8 @@ enum dsp_close {
     DSP_CLOSE_SLOW = 3002,     /* takes nothing: reconnect */
     DSP_CLOSE_INTERNAL = 3003, /* reconnect */
     DSP_CLOSE_PROTOCOL = 3500, /* do not */
-    DSP_CLOSE_TOO_LARGE = 3501
+    DSP_CLOSE_TOO_LARGE = 3501,
+    DSP_CLOSE_REVOKED = 3502 /* with another token */
 };
 
 enum dsp_verb {

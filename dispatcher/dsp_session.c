@@ -453,12 +453,29 @@ void dsp_session_init(struct dsp_session *ret_session, struct dsp_hub *hub, enum
     *ret_session = (struct dsp_session){.hub = hub, .format = format};
 }
 
+void dsp_session_identify(struct dsp_session *session, const struct cmq_grant *grant,
+                          const struct cmq_address *address)
+{
+    session->grant = *grant;
+    session->address = *address;
+}
+
+void dsp_session_recheck(struct dsp_session *session)
+{
+    if (session->closing != DSP_CLOSE_NONE || dsp_access_is_nobody(&session->grant) ||
+        dsp_access_is_live(session->hub->access, &session->grant))
+        return;
+    session->closing = DSP_CLOSE_REVOKED;
+    session->hub->want(session);
+}
+
 void dsp_session_fini(struct dsp_session *session)
 {
     while (session->turn != NULL)
         dsp_session_channel_remove(session->turn);
     if (session->acks != NULL)
         waiting_remove(session);
+    cmq_grant_put(&session->grant);
     drop_replies(session->acks);
     drop_replies(session->replies);
     *session = (struct dsp_session){0};

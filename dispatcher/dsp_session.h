@@ -15,8 +15,10 @@
 #ifndef DSP_SESSION_H
 #define DSP_SESSION_H
 
+#include "common/base/cmq_address.h"
 #include "common/base/cmq_buf.h"
 #include "common/wire/cmq_json_pack.h"
+#include "dispatcher/dsp_access.h"
 #include "dispatcher/dsp_groups.h"
 #include "dispatcher/dsp_proto.h"
 #include "dispatcher/dsp_sub.h"
@@ -48,6 +50,7 @@ struct dsp_hub {
     struct cmq_ring *ring; /* for counters */
     struct dsp_source *source;
     struct dsp_groups *groups;
+    struct dsp_access *access;
     struct dsp_encoder *encoder;
     struct dsp_text *frame;
     struct cmq_json_packer *packer;
@@ -67,7 +70,10 @@ struct dsp_session {
     struct dsp_hub *hub;
     enum dsp_format format;
     bool connected;
-    struct dsp_channel *turn; /* the channel that is next */
+    bool turned_away; /* closing because it may not connect */
+    struct cmq_grant grant;
+    struct cmq_address address; /* of the peer */
+    struct dsp_channel *turn;   /* the channel that is next */
     uint32_t channel_count;
     struct dsp_reply *replies, *replies_last; /* to be sent */
     struct dsp_reply *acks, *acks_last;       /* replies that wait for their ticket, by rising ticket */
@@ -87,6 +93,11 @@ void dsp_hub_ready(struct dsp_hub *hub, struct dsp_member *member);
 void dsp_hub_gap(struct dsp_hub *hub, struct dsp_member *member, uint64_t from, uint64_t to, bool damaged);
 
 void dsp_session_init(struct dsp_session *ret_session, struct dsp_hub *hub, enum dsp_format format);
+/* What was shown before: the grant becomes the session's. Before the first message. */
+void dsp_session_identify(struct dsp_session *session, const struct cmq_grant *grant,
+                          const struct cmq_address *address);
+/* Closes it if its grant is over. */
+void dsp_session_recheck(struct dsp_session *session);
 /* Leaves groups, ends subscriptions. Accepts a zeroed struct. */
 void dsp_session_fini(struct dsp_session *session);
 void dsp_session_receive(struct dsp_session *session, struct cmq_span message);

@@ -1,6 +1,7 @@
 /* What each command of a session does. */
 #include <string.h>
 
+#include "common/log/cmq_log.h"
 #include "common/wire/cmq_topic.h"
 #include "dispatcher/dsp_session.h"
 
@@ -37,6 +38,52 @@ static void reply_empty(struct dsp_session *session, const struct dsp_command *c
     dsp_session_reply(session, 0);
 }
 
+/* ---- who may what ---- */
+
+static void log_refusal(const struct dsp_session *session, const char *reason)
+{
+    char text[CMQ_ADDRESS_TEXT_BYTES];
+    struct cmq_log_quoted quoted;
+    const char *name = cmq_grant_name(&session->grant);
+    cmq_ring_count(session->hub->ring, CMQ_COUNT_REJECTED_AUTH, 1);
+    cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED, "where=v1 reason=%s name=%s address=%s", reason,
+            cmq_log_quote(&quoted, name, strlen(name)), cmq_address_text(&session->address, text));
+}
+
+/* Whether the connection is somebody's, or becomes so by the token in this connect. */
+static bool log_in(struct dsp_session *session, const struct dsp_command *command)
+{
+    enum cmq_auth_result result = CMQ_AUTH_MISSING;
+    const bool has_token = (command->present & DSP_HAS_TOKEN) != 0;
+    if (has_token && session->grant.entry != NULL) {
+        refuse_saying(session, command, DSP_CODE_BAD_COMMAND,
+                      "this connection showed a token or a certificate already; leave token out");
+        return false;
+    }
+    if (!dsp_access_is_nobody(&session->grant))
+        return true;
+    if (has_token)
+        result = dsp_access_token(session->hub->access, command->token, cmq_address_span(&session->address),
+                                  &session->grant);
+    if (result == CMQ_AUTH_OK)
+        return true;
+    log_refusal(session, dsp_access_word(result));
+    refuse_saying(session, command, DSP_CODE_UNAUTHORIZED, dsp_access_sentence(result));
+    session->turned_away = true;
+    session->closing = DSP_CLOSE_PROTOCOL;
+    return false;
+}
+
+static bool may(struct dsp_session *session, const struct dsp_command *command, enum cmq_right right,
+                struct cmq_span topic)
+{
+    if (cmq_grant_allows(&session->grant, right, topic))
+        return true;
+    log_refusal(session, right == CMQ_RIGHT_CONSUME ? "consume" : "subscribe");
+    refuse_saying(session, command, DSP_CODE_FORBIDDEN, dsp_access_lacks(right));
+    return false;
+}
+
 /* ---- connect ---- */
 
 static void connect(struct dsp_session *session, const struct dsp_command *command)
@@ -46,6 +93,8 @@ static void connect(struct dsp_session *session, const struct dsp_command *comma
         refuse_saying(session, command, DSP_CODE_BAD_COMMAND, "connected already; connect is said once");
         return;
     }
+    if (!log_in(session, command))
+        return;
     session->connected = true;
     if (!wants_reply(command))
         return;
@@ -150,6 +199,7 @@ static void subscribe(struct dsp_session *session, const struct dsp_command *com
     struct dsp_cursor cursor;
     char from[CMQ_ID_TEXT_BYTES];
     if (!check_new(session, command) || !check_topic(session, command) ||
+        !may(session, command, CMQ_RIGHT_SUBSCRIBE, command->topic) ||
         !read_since(session, command, "latest", &cursor))
         return;
     struct dsp_channel *channel = dsp_session_channel_add(session, command->id);
@@ -242,6 +292,26 @@ static bool check_first_of_group(struct dsp_session *session, const struct dsp_c
     return false;
 }
 
+/* Before it joins, and so changes anything of the group. Without a topic the right is that of the group's, if there is one. */
+static bool may_consume(struct dsp_session *session, const struct dsp_command *command, const char *name)
+{
+    char topic[256];
+    if (session->grant.open)
+        return true;
+    if ((command->present & DSP_HAS_TOPIC) != 0)
+        return may(session, command, CMQ_RIGHT_CONSUME, command->topic);
+    if (dsp_groups_topic(session->hub->groups, name, topic) != CMQ_OK)
+        return true; /* joining says why not */
+    return may(session, command, CMQ_RIGHT_CONSUME, cmq_span_make(topic, strlen(topic)));
+}
+
+/* The topic of a group is nobody's business who may not consume it. */
+static void hide_topic(const struct dsp_session *session, struct dsp_fault *fault)
+{
+    if (!session->grant.open)
+        (void)cmq_reason_set(&fault->reason, CMQ_ERR_EXISTS, "a group of that name has another topic");
+}
+
 static void consume(struct dsp_session *session, const struct dsp_command *command)
 {
     struct dsp_cursor cursor;
@@ -260,7 +330,7 @@ static void consume(struct dsp_session *session, const struct dsp_command *comma
     if (!check_first_of_group(session, command))
         return;
     if (((command->present & DSP_HAS_TOPIC) != 0 && !check_topic(session, command)) ||
-        !read_since(session, command, "earliest", &cursor))
+        !may_consume(session, command, name) || !read_since(session, command, "earliest", &cursor))
         return;
     struct dsp_channel *channel = dsp_session_channel_add(session, command->id);
     enum cmq_err err = channel == NULL ? CMQ_ERR_NOMEM : join(channel, name, command, &cursor, &fault);
@@ -269,6 +339,8 @@ static void consume(struct dsp_session *session, const struct dsp_command *comma
             dsp_session_channel_remove(channel);
         if (fault.reason.text[0] == '\0')
             (void)cmq_reason_set(&fault.reason, err, "%s", cmq_err_text(err));
+        if (err == CMQ_ERR_EXISTS)
+            hide_topic(session, &fault);
         refuse(session, command, &fault, code_of_join(err));
         return;
     }

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -79,11 +80,14 @@ enum cmq_err dsp_sock_listen(const char *address, uint16_t port, uint32_t silenc
     return err;
 }
 
-enum dsp_accept dsp_sock_accept(int listen_fd, int *ret_fd)
+enum dsp_accept dsp_sock_accept(int listen_fd, int *ret_fd, struct cmq_address *ret_address)
 {
-    int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+    socklen_t bytes = sizeof(peer);
+    int fd = accept4(listen_fd, (struct sockaddr *)&peer, &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
         *ret_fd = fd;
+        *ret_address = cmq_address_of((const struct sockaddr *)&peer);
         return DSP_ACCEPT_OK;
     }
     switch (errno) {
@@ -114,14 +118,35 @@ void dsp_sock_refuse(int listen_fd, int *spare_fd)
     *spare_fd = dsp_sock_spare();
 }
 
+/* An older kernel tells less; needed_bytes is the end of what the caller reads. */
+static bool ask_kernel(int fd, struct tcp_info *ret_info, size_t needed_bytes)
+{
+    socklen_t bytes = sizeof(*ret_info);
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret_info, &bytes) == 0 && bytes >= needed_bytes;
+}
+
 bool dsp_sock_acked_bytes(int fd, uint64_t *ret_bytes)
 {
     struct tcp_info info;
-    socklen_t bytes = sizeof(info);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0 ||
-        bytes < offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked))
+    if (!ask_kernel(fd, &info, offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked)))
         return false;
     *ret_bytes = info.tcpi_bytes_acked;
+    return true;
+}
+
+bool dsp_sock_traffic(int fd, uint64_t *ret_in_bytes, uint64_t *ret_out_bytes)
+{
+    struct tcp_info info;
+    if (!ask_kernel(fd, &info,
+                    offsetof(struct tcp_info, tcpi_bytes_retrans) + sizeof(info.tcpi_bytes_retrans)))
+        return false;
+    int waiting_bytes = 0;
+    if (ioctl(fd, FIONREAD, &waiting_bytes) != 0)
+        return false;
+    const uint64_t received = info.tcpi_bytes_received, sent = info.tcpi_bytes_sent,
+                   again = info.tcpi_bytes_retrans;
+    *ret_in_bytes = received - (uint64_t)waiting_bytes;
+    *ret_out_bytes = sent - again + info.tcpi_notsent_bytes;
     return true;
 }
 

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/base/cmq_address.h"
 #include "common/base/cmq_reason.h"
 
 /* Non-blocking. Accepted sockets end when sent data is not acknowledged for silence_ms (RFC 5482). */
@@ -23,7 +24,7 @@ CMQ_MUST_USE enum cmq_err dsp_sock_listen(const char *address, uint16_t port, ui
 
 enum dsp_accept { DSP_ACCEPT_OK, DSP_ACCEPT_NONE, DSP_ACCEPT_AGAIN, DSP_ACCEPT_NO_FDS };
 /* Does not block. DSP_ACCEPT_AGAIN: this one went away meanwhile, there may be others. */
-enum dsp_accept dsp_sock_accept(int listen_fd, int *ret_fd);
+enum dsp_accept dsp_sock_accept(int listen_fd, int *ret_fd, struct cmq_address *ret_address);
 /* Accepts one connection only to close it, with the descriptor that was kept for this. */
 void dsp_sock_refuse(int listen_fd, int *spare_fd);
 /* The descriptor to keep. -1: there is none. */
@@ -31,6 +32,8 @@ int dsp_sock_spare(void);
 
 /* Bytes that the peer acknowledged since the connection began. */
 bool dsp_sock_acked_bytes(int fd, uint64_t *ret_bytes);
+/* Bytes that were read from the socket, and that were given to it, since the connection began. */
+bool dsp_sock_traffic(int fd, uint64_t *ret_in_bytes, uint64_t *ret_out_bytes);
 
 /* Lowers or raises the soft limit of descriptors to what is needed; tables are sized by it. */
 void dsp_sock_limit(uint32_t fds);

@@ -7,8 +7,8 @@
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
 #include "dispatcher/dsp_http.h"
-#include "dispatcher/dsp_letters.h"
 #include "dispatcher/dsp_sock.h"
+#include "dispatcher/dsp_ws_door.h"
 #include "dispatcher/dsp_ws_int.h"
 
 enum {
@@ -19,19 +19,14 @@ enum {
     HTTP_S = 10,          /* to send a request, and between requests */
     FDS_SPARE = 64,       /* beside clients: listener, ring, log, connections about to be refused */
     ACCEPTS_MAX = 64,     /* in one go */
-    DRAIN_STEP_MS = 50,   /* how often a drain looks for the second signal */
-    TIMER_MS = 20,        /* how exact ack waits and delays are */
-    TIMER_IDLE_MS = 250
+    DRAIN_STEP_MS = 50    /* how often a drain looks for the second signal */
 };
 
 #define LISTENER_PROTOCOL "cmq-listener"
 
-/* What other threads ask of the delivery thread. */
-enum { ASK_STOP = 1, ASK_DRAIN = 2, ASK_RELOAD = 4, ASK_RANG = 8, ASK_DURABLE = 16 };
-
 /* ---- asking the delivery thread ---- */
 
-static void ask(struct dsp_ws *ws, unsigned what)
+void dsp_ws_ask(struct dsp_ws *ws, unsigned what)
 {
     /* Release: pairs with the exchange in on_asked; what was written before is visible there. */
     atomic_fetch_or_explicit(&ws->asks, what, memory_order_release);
@@ -49,7 +44,7 @@ void dsp_ws_follow(struct dsp_ws *ws, uint64_t seq)
 /* In the waiter's thread. */
 static void on_ring(void *context)
 {
-    ask(context, ASK_RANG);
+    dsp_ws_ask(context, DSP_ASK_RANG);
 }
 
 void dsp_ws_fail(struct dsp_ws *ws, enum cmq_err err)
@@ -97,13 +92,13 @@ static void on_asked(struct dsp_ws *ws)
 {
     /* Acquire: pairs with ask. */
     unsigned asks = atomic_exchange_explicit(&ws->asks, 0, memory_order_acquire);
-    if (asks & ASK_RELOAD)
+    if (asks & DSP_ASK_RELOAD)
         take_settings(ws);
-    if ((asks & ASK_DRAIN) && !ws->draining)
+    if ((asks & DSP_ASK_DRAIN) && !ws->draining)
         begin_drain(ws);
-    if (asks & ASK_STOP)
+    if (asks & DSP_ASK_STOP)
         ws->stopped = true;
-    if (asks & ASK_RANG) {
+    if (asks & DSP_ASK_RANG) {
         const uint64_t stored = dsp_source_stored(ws->source);
         ws->following = false;
         dsp_hub_stored(dsp_v1_hub(ws->v1));
@@ -112,98 +107,38 @@ static void on_asked(struct dsp_ws *ws)
         if (ws->clients != NULL)
             dsp_ws_follow(ws, stored);
     }
-    if (asks & ASK_DURABLE)
+    if (asks & DSP_ASK_DURABLE)
         dsp_hub_durable(dsp_v1_hub(ws->v1));
-}
-
-/* ---- groups ---- */
-
-static void on_ready(void *context, struct dsp_member *member)
-{
-    struct dsp_ws *ws = context;
-    if (dsp_group_is_auto_ack(member->group))
-        dsp_client_ready(member);
-    else
-        dsp_hub_ready(dsp_v1_hub(ws->v1), member);
-}
-
-static void on_gap(void *context, struct dsp_member *member, uint64_t from, uint64_t to, bool damaged)
-{
-    struct dsp_ws *ws = context;
-    if (!dsp_group_is_auto_ack(
-            member->group)) /* the root endpoint has no frames but messages: the log says it */
-        dsp_hub_gap(dsp_v1_hub(ws->v1), member, from, to, damaged);
-}
-
-/* In the ledger's thread, as the next one. */
-static void on_durable(void *context)
-{
-    ask(context, ASK_DURABLE);
-}
-
-static void on_ledger_failed(void *context, enum cmq_err err)
-{
-    dsp_ws_fail(context, err);
-}
-
-static enum cmq_err publish_dead(void *context, struct cmq_span topic, struct cmq_span message,
-                                 uint64_t *ret_seq)
-{
-    return dsp_letters_publish(((struct dsp_ws *)context)->letters, topic, message, ret_seq);
-}
-
-static void on_timer(lws_sorted_usec_list_t *sul);
-
-/* While anybody is connected: deadlines, and claims of dispatchers that died meanwhile. */
-static void start_timer(struct dsp_ws *ws)
-{
-    if (ws->timing || ws->stopped)
-        return;
-    ws->timing = true;
-    bool deadlines = dsp_groups_due(ws->groups) != UINT64_MAX;
-    lws_sul_schedule(ws->context, 0, &ws->timer, on_timer,
-                     (lws_usec_t)(deadlines ? TIMER_MS : TIMER_IDLE_MS) * LWS_US_PER_MS);
-}
-
-static void on_timer(lws_sorted_usec_list_t *sul)
-{
-    struct dsp_ws *ws = lws_container_of(sul, struct dsp_ws, timer);
-    const uint64_t now_ns = cmq_clock_mono_ns();
-    ws->timing = false;
-    if (dsp_groups_due(ws->groups) <= now_ns)
-        (void)dsp_groups_tick(ws->groups, now_ns);
-    else
-        dsp_groups_poke(ws->groups);
-    if (ws->client_count > 0 || dsp_groups_due(ws->groups) != UINT64_MAX)
-        start_timer(ws);
-}
-
-static enum cmq_err open_groups(struct dsp_ws *ws, const struct dsp_parts *parts)
-{
-    const struct dsp_groups_setup setup = {.ring = parts->ring,
-                                           .source = parts->source,
-                                           .ledger = parts->ledger,
-                                           .on_ready = on_ready,
-                                           .on_durable = on_durable,
-                                           .on_failed = on_ledger_failed,
-                                           .on_gap = on_gap,
-                                           .publish_dead = publish_dead,
-                                           .context = ws,
-                                           .commit_ms = ws->proc->conf.dispatcher_commit_ms};
-    ws->source = parts->source;
-    ws->letters = parts->letters;
-    return dsp_groups_new(&setup, &ws->groups);
+    if (asks & DSP_ASK_RECHECK) {
+        dsp_access_renew(ws->access);
+        dsp_ws_recheck_all(ws);
+    }
 }
 
 /* ---- the library's callbacks ---- */
+
+static void adopt(struct dsp_ws *ws, int fd, const struct cmq_address *address)
+{
+    struct dsp_visitor *visitor = dsp_door_enter(ws, address);
+    if (visitor == NULL) {
+        close(fd);
+        return;
+    }
+    struct lws *wsi = lws_adopt_socket_vhost(ws->vhost, fd); /* closes it when it fails */
+    if (wsi == NULL)
+        dsp_door_leave(ws, visitor);
+    else
+        lws_set_opaque_user_data(wsi, visitor);
+}
 
 static void accept_some(struct dsp_ws *ws, int listen_fd)
 {
     for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
         int fd = -1;
-        switch (dsp_sock_accept(listen_fd, &fd)) {
+        struct cmq_address address;
+        switch (dsp_sock_accept(listen_fd, &fd, &address)) {
         case DSP_ACCEPT_OK:
-            (void)lws_adopt_socket_vhost(ws->vhost, fd); /* closes it when it fails */
+            adopt(ws, fd, &address);
             break;
         case DSP_ACCEPT_NONE:
             return;
@@ -237,10 +172,10 @@ static int on_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *protocol)
     if (protocol == NULL || strcmp(protocol, "websocket") != 0)
         return -1;
     if (ws->draining)
-        return dsp_http_check_upgrade(wsi, "This instance is going away; connect again.");
+        return dsp_http_check_upgrade(ws, wsi, "This instance is going away; connect again.");
     if (ws->client_count >= ws->clients_max)
-        return dsp_http_check_upgrade(wsi, "All client connections are in use (dispatcher.clients_max).");
-    return dsp_http_check_upgrade(wsi, NULL);
+        return dsp_http_check_upgrade(ws, wsi, "All client connections are in use (dispatcher.clients_max).");
+    return dsp_http_check_upgrade(ws, wsi, NULL);
 }
 
 static int root_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
@@ -253,20 +188,27 @@ static int root_callback(struct lws *wsi, enum lws_callback_reasons reason, void
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
         return on_upgrade(ws, wsi, in);
     case LWS_CALLBACK_ESTABLISHED:
-        start_timer(ws);
+        dsp_ws_start_timers(ws);
         return dsp_client_established(ws, user, wsi);
     case LWS_CALLBACK_SERVER_WRITEABLE:
         return dsp_client_writeable(ws, user);
     case LWS_CALLBACK_RECEIVE:
         return dsp_client_received(ws, user, bytes);
     case LWS_CALLBACK_RECEIVE_PONG:
-        dsp_client_heard(user);
+        dsp_client_heard(user, bytes);
+        return 0;
+    case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+        dsp_guard_peer_closed(&((struct dsp_client *)user)->guard);
         return 0;
     case LWS_CALLBACK_CLOSED:
         dsp_client_gone(ws, user);
         return 0;
     case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS:
         return dsp_tls_limit(ws->tls, user);
+    case LWS_CALLBACK_WSI_DESTROY: /* of every connection, whatever it was */
+        dsp_door_leave(ws, dsp_door_visitor(wsi));
+        lws_set_opaque_user_data(wsi, NULL);
+        return 0;
     case LWS_CALLBACK_EVENT_WAIT_CANCELLED:
         on_asked(ws);
         return 0;
@@ -281,7 +223,7 @@ static void v1_joined(void *context)
 {
     struct dsp_ws *ws = context;
     ws->client_count++;
-    start_timer(ws);
+    dsp_ws_start_timers(ws);
     cmq_ring_count(ws->ring, CMQ_COUNT_CLIENTS_TOTAL, 1);
     cmq_ring_gauge(ws->ring, CMQ_COUNT_CLIENTS, ws->client_count);
 }
@@ -313,6 +255,9 @@ static enum cmq_err open_v1(struct dsp_ws *ws, const struct dsp_parts *parts)
         .source = parts->source,
         .encoder = &ws->encoder,
         .groups = ws->groups,
+        .access = ws->access,
+        .guard = ws->guard,
+        .login_ms = conf->dispatcher_login_ms,
         .frame = &ws->text,
         .session = {.heartbeat_ms = conf->dispatcher_ping_s * 1000,
                     .receive_bytes_max = conf->dispatcher_receive_bytes_max,
@@ -437,7 +382,11 @@ static struct dsp_ws *ws_new(struct cmq_proc *proc, struct cmq_ring *ring)
     ws->proc = proc;
     ws->ring = ring;
     ws->clients_max = (uint32_t)conf->dispatcher_clients_max;
+    ws->address_clients_max = (uint32_t)conf->dispatcher_address_clients_max;
     ws->receive_bytes_max = conf->dispatcher_receive_bytes_max;
+    ws->guard = (struct dsp_guard_limits){.fragments_max = (uint32_t)conf->dispatcher_fragments_max,
+                                          .control_rate_max = (uint32_t)conf->dispatcher_control_rate_max};
+    (void)snprintf(ws->origins, sizeof(ws->origins), "%s", conf->dispatcher_origins);
     ws->silence_ns = 2 * ping_s * CMQ_NS_PER_S;
     ws->retry =
         (lws_retry_bo_t){.secs_since_valid_ping = ping_s, .secs_since_valid_hangup = (uint16_t)(2 * ping_s)};
@@ -449,6 +398,7 @@ static struct dsp_ws *ws_new(struct cmq_proc *proc, struct cmq_ring *ring)
     take_conf(ws, conf);
     dsp_sock_limit(ws->clients_max + FDS_SPARE); /* the library sizes its tables by it */
     ws->spare_fd = dsp_sock_spare();
+    ws->addresses = cmq_address_counts_new(ws->clients_max + FDS_SPARE);
     return ws;
 }
 
@@ -458,11 +408,14 @@ enum cmq_err dsp_ws_start(struct cmq_proc *proc, const struct dsp_parts *parts, 
     struct dsp_ws *ws = ws_new(proc, parts->ring);
     if (ws == NULL)
         return cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
+    enum cmq_err err = ws->addresses == NULL ? CMQ_ERR_NOMEM : CMQ_OK;
     ws->tls = parts->tls;
-    enum cmq_err err =
-        dsp_frame_init(&ws->frame, LWS_PRE, ws->settings.frame_bytes_max, ws->settings.frame_messages_max);
+    ws->access = parts->access;
     if (err == CMQ_OK)
-        err = open_groups(ws, parts);
+        err = dsp_frame_init(&ws->frame, LWS_PRE, ws->settings.frame_bytes_max,
+                             ws->settings.frame_messages_max);
+    if (err == CMQ_OK)
+        err = dsp_ws_open_groups(ws, parts);
     if (err == CMQ_OK)
         err = open_v1(ws, parts);
     if (err != CMQ_OK) {
@@ -488,7 +441,12 @@ void dsp_ws_reload(struct dsp_ws *ws)
     pthread_mutex_lock(&ws->lock);
     take_conf(ws, &ws->proc->conf);
     pthread_mutex_unlock(&ws->lock);
-    ask(ws, ASK_RELOAD);
+    dsp_ws_ask(ws, DSP_ASK_RELOAD);
+}
+
+void dsp_ws_recheck(struct dsp_ws *ws)
+{
+    dsp_ws_ask(ws, DSP_ASK_RECHECK);
 }
 
 static struct timespec timespec_of(uint64_t ns)
@@ -498,7 +456,7 @@ static struct timespec timespec_of(uint64_t ns)
 
 void dsp_ws_drain(struct dsp_ws *ws, uint64_t deadline_ns)
 {
-    ask(ws, ASK_DRAIN);
+    dsp_ws_ask(ws, DSP_ASK_DRAIN);
     pthread_mutex_lock(&ws->lock);
     for (uint64_t now_ns; !ws->drained && (now_ns = cmq_clock_mono_ns()) < deadline_ns;) {
         if (cmq_proc_draining_cut(ws->proc))
@@ -515,7 +473,7 @@ void dsp_ws_stop(struct dsp_ws *ws)
         return;
     dsp_waiter_stop(&ws->waiter); /* it calls the library, so it ends first */
     if (ws->thread_started) {
-        ask(ws, ASK_STOP);
+        dsp_ws_ask(ws, DSP_ASK_STOP);
         pthread_join(ws->thread, NULL);
     }
     ws->stopped = true;
@@ -526,6 +484,7 @@ void dsp_ws_stop(struct dsp_ws *ws)
     dsp_text_fini(&ws->text);
     dsp_groups_free(ws->groups);
     dsp_frame_fini(&ws->frame);
+    cmq_address_counts_free(ws->addresses);
     if (ws->spare_fd >= 0)
         close(ws->spare_fd);
     pthread_cond_destroy(&ws->changed);

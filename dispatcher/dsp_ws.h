@@ -20,6 +20,7 @@
 #include "common/shm/cmq_ring.h"
 
 struct dsp_ws;
+struct dsp_access;
 struct dsp_source;
 struct dsp_ledger;
 struct dsp_letters;
@@ -33,6 +34,7 @@ struct dsp_parts {
     struct dsp_ledger *ledger;
     struct dsp_letters *letters; /* where dead letters go */
     struct dsp_tls *tls;         /* NULL: clear text */
+    struct dsp_access *access;   /* the parts for the delivery thread */
 };
 
 /* Listens when it returns. */
@@ -40,6 +42,8 @@ CMQ_MUST_USE enum cmq_err dsp_ws_start(struct cmq_proc *proc, const struct dsp_p
                                        struct dsp_ws **ret_ws, struct cmq_reason *reason);
 /* Takes what may change of proc->conf. */
 void dsp_ws_reload(struct dsp_ws *ws);
+/* dsp_access_refresh found something: connections whose grant is over are closed. */
+void dsp_ws_recheck(struct dsp_ws *ws);
 /* No new clients or records; waits until all frames are out and all clients are gone, at most until
  * deadline_ns or a second signal. */
 void dsp_ws_drain(struct dsp_ws *ws, uint64_t deadline_ns);

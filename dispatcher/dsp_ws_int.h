@@ -1,10 +1,10 @@
 /*
- * dsp_ws_int: the state of the WebSocket server, shared by dsp_ws.c (library, threads, life) and dsp_client.c
- *             (delivery).
+ * dsp_ws_int: the state of the WebSocket server, shared by dsp_ws.c (library, threads, life), dsp_ws_groups.c
+ *             (hooks and timers), dsp_ws_door.c (who comes in) and dsp_client.c (delivery).
  * Ownership: one struct dsp_ws a process, on the heap; dsp_ws_start and dsp_ws_stop own it.
  * Units: milliseconds, bytes, nanoseconds of CLOCK_MONOTONIC.
  * Errors: none.
- * Callers: the two files. Fields say which thread uses them.
+ * Callers: these files. Fields say which thread uses them.
  */
 #ifndef DSP_WS_INT_H
 #define DSP_WS_INT_H
@@ -18,6 +18,9 @@
 #include "dispatcher/dsp_waiter.h"
 #include "dispatcher/dsp_ws.h"
 #include "dispatcher/dsp_ws_v1.h"
+
+struct dsp_access;
+struct cmq_address_counts;
 
 /* What may change while it runs (SIGHUP). */
 struct dsp_settings {
@@ -33,7 +36,10 @@ struct dsp_ws {
     struct lws_vhost *vhost;
     struct dsp_tls *tls; /* borrowed; NULL: clear text */
     uint32_t clients_max;
+    uint32_t address_clients_max;
     size_t receive_bytes_max;
+    struct dsp_guard_limits guard;
+    char origins[256];   /* of pages that may connect */
     uint64_t silence_ns; /* no sign of life for so long: gone */
     lws_retry_bo_t retry;
     struct lws_protocols protocols[5];
@@ -47,6 +53,8 @@ struct dsp_ws {
 
     /* delivery thread */
     struct dsp_source *source;
+    struct dsp_access *access;
+    struct cmq_address_counts *addresses; /* of open connections, whatever they do */
     struct dsp_groups *groups;
     struct dsp_letters *letters;
     lws_sorted_usec_list_t timer; /* of groups */
@@ -59,6 +67,8 @@ struct dsp_ws {
     uint32_t client_count;
     uint64_t write_timeout_ns;
     lws_sorted_usec_list_t sweep;
+    lws_sorted_usec_list_t watch; /* of what clients send, and of grants that expire */
+    bool watching;
     int spare_fd;
     struct lws *listener;
     bool sweeping, draining, stopped;
@@ -69,6 +79,26 @@ struct dsp_ws {
     bool drained;
     struct dsp_settings settings;
 };
+
+/* What other threads ask of the delivery thread. */
+enum {
+    DSP_ASK_STOP = 1,
+    DSP_ASK_DRAIN = 2,
+    DSP_ASK_RELOAD = 4,
+    DSP_ASK_RANG = 8,
+    DSP_ASK_DURABLE = 16,
+    DSP_ASK_RECHECK = 32
+};
+/* Any thread. */
+void dsp_ws_ask(struct dsp_ws *ws, unsigned what);
+
+/* ---- dsp_ws_groups.c ---- */
+
+enum cmq_err dsp_ws_open_groups(struct dsp_ws *ws, const struct dsp_parts *parts);
+/* A client came: deadlines and guards are looked at while there is one. */
+void dsp_ws_start_timers(struct dsp_ws *ws);
+/* Closes connections whose grant is over. */
+void dsp_ws_recheck_all(struct dsp_ws *ws);
 
 /* Somebody waits for record seq: dsp_ws asks everyone to look again when it is stored. */
 void dsp_ws_follow(struct dsp_ws *ws, uint64_t seq);

@@ -4,6 +4,7 @@
 #include "common/log/cmq_log.h"
 #include "common/shm/cmq_crash.h"
 #include "dispatcher/dsp_sock.h"
+#include "dispatcher/dsp_ws_door.h"
 
 enum {
     RX_BYTES = 4096,
@@ -19,7 +20,8 @@ struct client {
     struct client *next, *prev;
     struct lws *wsi;
     struct cmq_buf received; /* pieces of a message */
-    lws_sorted_usec_list_t beat;
+    struct dsp_guard guard;
+    lws_sorted_usec_list_t beat, login;
     uint64_t acked_bytes;
     uint64_t heard_ns;    /* when the peer last gave a sign of life */
     uint64_t progress_ns; /* when it last took something, or when a frame was written */
@@ -72,6 +74,7 @@ static void check_client(struct dsp_v1 *v1, struct client *client, uint64_t now_
         cmq_ring_count(v1->setup.ring, CMQ_COUNT_CLIENTS_DROPPED, 1);
         client->heard_ns = now_ns; /* counted already */
         client->busy = false;
+        dsp_guard_end(&client->guard);
         lws_set_timeout(client->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
     }
 }
@@ -131,6 +134,8 @@ static void make_beat(struct client *client)
 
 static int close_client(struct client *client, enum dsp_close code)
 {
+    if (client->session.turned_away)
+        dsp_guard_end(&client->guard); /* counted as what it is */
     lws_close_reason(client->wsi, (enum lws_close_status)code, NULL, 0);
     return -1;
 }
@@ -143,6 +148,7 @@ static int send_frame(struct dsp_v1 *v1, struct client *client, uint64_t start_n
     if (lws_write(client->wsi, dsp_text_start(frame), frame->bytes, kind) < (int)frame->bytes)
         return -1;
     CMQ_CRASH_POINT("frame.written");
+    dsp_guard_sent(&client->guard, frame->bytes);
     client->busy = true;
     client->beat_due = false;
     client->written_ns = client->progress_ns = cmq_clock_mono_ns();
@@ -199,11 +205,16 @@ static int on_writeable(struct dsp_v1 *v1, struct client *client)
 
 /* ---- receiving ---- */
 
-static void refuse_large(struct client *client)
+/* It is closed when its socket takes the frame that says so; nothing more is read of it. */
+static void refuse(struct client *client, enum dsp_close code, const char *reason)
 {
+    char text[CMQ_ADDRESS_TEXT_BYTES];
+    if (client->session.closing != DSP_CLOSE_NONE)
+        return;
+    cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED, "where=v1 close=%d reason=%s address=%s", code, reason,
+            cmq_address_text(&client->session.address, text));
     cmq_buf_clear(&client->received, 0);
-    if (client->session.closing == DSP_CLOSE_NONE)
-        client->session.closing = DSP_CLOSE_TOO_LARGE;
+    client->session.closing = code;
     lws_callback_on_writable(client->wsi);
 }
 
@@ -213,11 +224,13 @@ static int on_received(struct client *client, const void *data, size_t bytes)
     size_t left = lws_remaining_packet_payload(client->wsi);
     bool last = left == 0 && lws_is_final_fragment(client->wsi);
     client->heard_ns = cmq_clock_mono_ns();
+    if (!dsp_guard_received(&client->guard, &v1_of(&client->session)->setup.guard, client->wsi, bytes))
+        refuse(client, DSP_CLOSE_TOO_LARGE, "fragments_max");
     if (client->session.closing != DSP_CLOSE_NONE)
         return 0;
     if (bytes > received->bytes_max - received->bytes ||
         left > received->bytes_max - received->bytes - bytes) {
-        refuse_large(client);
+        refuse(client, DSP_CLOSE_TOO_LARGE, "receive_bytes_max");
         return 0;
     }
     if (last && received->bytes == 0) {
@@ -239,12 +252,22 @@ static int on_received(struct client *client, const void *data, size_t bytes)
 
 /* ---- life of a connection ---- */
 
+static void on_login_late(lws_sorted_usec_list_t *sul)
+{
+    struct client *client = lws_container_of(sul, struct client, login);
+    if (!client->session.connected)
+        refuse(client, DSP_CLOSE_PROTOCOL, "login_ms");
+}
+
 static void on_established(struct dsp_v1 *v1, struct client *client, struct lws *wsi, enum dsp_format format)
 {
     uint64_t now_ns = cmq_clock_mono_ns();
     *client = (struct client){
         .wsi = wsi, .heard_ns = now_ns, .progress_ns = now_ns, .written_ns = now_ns, .joined = true};
     dsp_session_init(&client->session, &v1->hub, format);
+    const struct cmq_grant grant = dsp_door_take_grant(wsi);
+    dsp_session_identify(&client->session, &grant, &dsp_door_visitor(wsi)->address);
+    dsp_guard_begin(&client->guard, wsi);
     cmq_buf_init(&client->received, v1->hub.settings.receive_bytes_max);
     client->next = v1->clients;
     if (v1->clients != NULL)
@@ -252,6 +275,8 @@ static void on_established(struct dsp_v1 *v1, struct client *client, struct lws 
     v1->clients = client;
     lws_sul_schedule(lws_get_context(wsi), 0, &client->beat, beat,
                      (lws_usec_t)v1->hub.settings.heartbeat_ms * LWS_US_PER_MS);
+    lws_sul_schedule(lws_get_context(wsi), 0, &client->login, on_login_late,
+                     (lws_usec_t)v1->setup.login_ms * LWS_US_PER_MS);
     v1->setup.joined(v1->setup.context);
     if (v1->hub.draining)
         lws_callback_on_writable(wsi);
@@ -265,7 +290,10 @@ static void on_closed(struct dsp_v1 *v1, struct client *client)
     /* The library does not say why it closed: silence for that long means that pings were not answered. */
     if (cmq_clock_mono_ns() - client->heard_ns + CMQ_NS_PER_S >= v1->setup.silence_ns)
         cmq_ring_count(v1->setup.ring, CMQ_COUNT_CLIENTS_DROPPED, 1);
+    else if (dsp_guard_is_fault(&client->guard, client->wsi))
+        cmq_ring_count(v1->setup.ring, CMQ_COUNT_PROTOCOL_ERRORS, 1);
     lws_sul_schedule(lws_get_context(client->wsi), 0, &client->beat, NULL, LWS_SET_TIMER_USEC_CANCEL);
+    lws_sul_schedule(lws_get_context(client->wsi), 0, &client->login, NULL, LWS_SET_TIMER_USEC_CANCEL);
     if (client->prev != NULL)
         client->prev->next = client->next;
     else
@@ -292,6 +320,10 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, struct cl
         return on_received(client, in, bytes);
     case LWS_CALLBACK_RECEIVE_PONG:
         client->heard_ns = cmq_clock_mono_ns();
+        dsp_guard_pong(&client->guard, bytes);
+        return 0;
+    case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+        dsp_guard_peer_closed(&client->guard);
         return 0;
     case LWS_CALLBACK_CLOSED:
         on_closed(v1, client);
@@ -324,6 +356,7 @@ enum cmq_err dsp_v1_new(const struct dsp_v1_setup *setup, struct dsp_v1 **ret_v1
     v1->hub = (struct dsp_hub){.ring = setup->ring,
                                .source = setup->source,
                                .groups = setup->groups,
+                               .access = setup->access,
                                .encoder = setup->encoder,
                                .frame = setup->frame,
                                .settings = setup->session,
@@ -370,6 +403,19 @@ void dsp_v1_set_limits(struct dsp_v1 *v1, const struct dsp_push_limits *limits, 
 struct dsp_hub *dsp_v1_hub(struct dsp_v1 *v1)
 {
     return &v1->hub;
+}
+
+void dsp_v1_recheck(struct dsp_v1 *v1)
+{
+    for (struct client *client = v1->clients; client != NULL; client = client->next)
+        dsp_session_recheck(&client->session);
+}
+
+void dsp_v1_look(struct dsp_v1 *v1, uint64_t now_ns)
+{
+    for (struct client *client = v1->clients; client != NULL; client = client->next)
+        if (!client->stopped && !dsp_guard_look(&client->guard, &v1->setup.guard, client->wsi, now_ns))
+            refuse(client, DSP_CLOSE_PROTOCOL, "control_rate_max");
 }
 
 void dsp_v1_drain(struct dsp_v1 *v1)

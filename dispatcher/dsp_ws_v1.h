@@ -14,6 +14,7 @@
 #include <libwebsockets.h>
 
 #include "dispatcher/dsp_session.h"
+#include "dispatcher/dsp_ws_guard.h"
 
 #define DSP_V1_JSON    "ciphermq.v1.json"
 #define DSP_V1_MSGPACK "ciphermq.v1.msgpack"
@@ -25,9 +26,11 @@ struct dsp_v1_setup {
     struct dsp_source *source;
     struct dsp_encoder *encoder;
     struct dsp_groups *groups; /* NULL: there are none */
-    struct dsp_text *frame;    /* with LWS_PRE of headroom */
+    struct dsp_access *access;
+    struct dsp_text *frame; /* with LWS_PRE of headroom */
     struct dsp_session_settings session;
-    uint64_t silence_ns;
+    struct dsp_guard_limits guard;
+    uint64_t silence_ns, login_ms;
     /* A connection came or went; what is left of the process's life. */
     void (*joined)(void *context);
     void (*left)(void *context);
@@ -44,6 +47,10 @@ void dsp_v1_free(struct dsp_v1 *v1);
 void dsp_v1_protocols(struct dsp_v1 *v1, struct lws_protocols ret_protocols[2]);
 void dsp_v1_set_limits(struct dsp_v1 *v1, const struct dsp_push_limits *limits, uint64_t write_timeout_ns);
 struct dsp_hub *dsp_v1_hub(struct dsp_v1 *v1);
+/* Closes connections whose grant is over. */
+void dsp_v1_recheck(struct dsp_v1 *v1);
+/* Closes connections that send too many control frames; once a second. */
+void dsp_v1_look(struct dsp_v1 *v1, uint64_t now_ns);
 /* Every connection is closed when its frame is out and its acks are durable. */
 void dsp_v1_drain(struct dsp_v1 *v1);
 

@@ -9,6 +9,7 @@
 #include "common/log/cmq_log.h"
 #include "common/proc/cmq_proc.h"
 #include "common/proc/cmq_stage_ring.h"
+#include "dispatcher/dsp_access.h"
 #include "dispatcher/dsp_encode.h"
 #include "dispatcher/dsp_ledger.h"
 #include "dispatcher/dsp_letters.h"
@@ -26,6 +27,7 @@ struct dispatcher {
     struct dsp_ledger *ledger;
     struct dsp_letters *letters;
     struct dsp_tls *tls; /* NULL: clear text */
+    struct dsp_access *access;
     struct dsp_ws *ws;
 };
 
@@ -107,6 +109,14 @@ static void refresh_tls(struct dispatcher *self, bool must)
         cmq_log(CMQ_LOG_INFO, CMQ_EV_RELOADED, "what=tls");
 }
 
+static enum cmq_err open_access(struct dispatcher *self, struct cmq_reason *reason)
+{
+    const struct cmq_conf *conf = &self->proc->conf;
+    if (self->access != NULL)
+        return CMQ_OK;
+    return dsp_access_new(conf->tokens_file, (uint32_t)conf->tokens_failures_max, &self->access, reason);
+}
+
 static enum cmq_err start(void *context, struct cmq_proc *proc, struct cmq_reason *reason)
 {
     struct dispatcher *self = context;
@@ -120,16 +130,25 @@ static enum cmq_err start(void *context, struct cmq_proc *proc, struct cmq_reaso
         err = open_ledger(self, reason);
     if (err == CMQ_OK)
         err = open_tls(self, reason);
+    if (err == CMQ_OK)
+        err = open_access(self, reason);
     if (err == CMQ_OK) {
         const struct dsp_parts parts = {.ring = self->ring,
                                         .keyring = self->keyring,
                                         .source = self->source,
                                         .ledger = self->ledger,
                                         .letters = self->letters,
-                                        .tls = self->tls};
+                                        .tls = self->tls,
+                                        .access = self->access};
         err = dsp_ws_start(proc, &parts, &self->ws, reason);
     }
     return err;
+}
+
+static void refresh_access(struct dispatcher *self, bool force)
+{
+    if (dsp_access_refresh(self->access, self->proc->conf.tokens_file, force))
+        dsp_ws_recheck(self->ws);
 }
 
 static void tick(void *context)
@@ -140,6 +159,7 @@ static void tick(void *context)
     enum cmq_err err = cmq_ring_tick(self->ring, &reason);
     dsp_letters_tick(self->letters);
     refresh_tls(self, false);
+    refresh_access(self, false);
     if (err == CMQ_OK && reason.text[0] != '\0') /* a silent member that this process may not end */
         cmq_log(CMQ_LOG_WARN, CMQ_EV_MEMBER_DEAD, "reason=\"%s\"", reason.text);
     if (err == CMQ_OK || cmq_err_advice(err) == CMQ_ADVICE_REJECT)
@@ -153,8 +173,9 @@ static void tick(void *context)
 static void reload(void *context)
 {
     struct dispatcher *self = context;
-    dsp_ws_reload(self->ws);
     refresh_tls(self, true);
+    refresh_access(self, true);
+    dsp_ws_reload(self->ws);
 }
 
 static void drain(void *context, uint64_t deadline_ns)
@@ -169,6 +190,7 @@ static void stop(void *context)
     dsp_tls_free(self->tls);
     dsp_ledger_close(self->ledger);
     dsp_letters_free(self->letters);
+    dsp_access_free(self->access);
     dsp_source_free(self->source);
     cmq_ring_detach(self->ring);
     cmq_keyring_free(self->keyring);

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 
 /* Linear probing; a slot with count 0 is empty. */
 struct slot {

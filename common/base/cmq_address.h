@@ -11,8 +11,6 @@
 #ifndef CMQ_ADDRESS_H
 #define CMQ_ADDRESS_H
 
-#include <sys/socket.h>
-
 #include "common/base/cmq_base.h"
 #include "common/base/cmq_err.h"
 
@@ -22,6 +20,7 @@ struct cmq_address {
     uint8_t bytes[16];
     uint8_t length; /* 4, 16, or 0: neither IPv4 nor IPv6 */
 };
+struct sockaddr;
 struct cmq_address cmq_address_of(const struct sockaddr *peer);
 /* As bytes; they live as long as the address. */
 struct cmq_span cmq_address_span(const struct cmq_address *address);

@@ -61,8 +61,8 @@ class Sessions(Case):
         broker = self.broker()
         client = self.v1(broker)
         text = json.dumps({"id": 77, "subscribe": {"topic": "a." + "b" * 200}}).encode()
-        for i in range(0, len(text), 3):
-            send_part(client.ws, text[i:i + 3], i == 0, i + 3 >= len(text))
+        for i in range(0, len(text), 8):  # not more than dispatcher.fragments_max
+            send_part(client.ws, text[i:i + 8], i == 0, i + 8 >= len(text))
         self.assertEqual("a." + "b" * 200, client.reply(77)["topic"])
         client.close()
         broker.stop()

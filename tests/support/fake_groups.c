@@ -83,6 +83,17 @@ struct dsp_group_options fake_groups_options(const struct dsp_groups *groups)
     return groups->options;
 }
 
+enum cmq_err dsp_groups_topic(struct dsp_groups *groups, const char *name, char ret_topic[256])
+{
+    for (uint32_t i = 0; i < groups->group_count; i++) {
+        if (strcmp(groups->groups[i].name, name) != 0)
+            continue;
+        memcpy(ret_topic, groups->groups[i].topic, sizeof(groups->groups[i].topic));
+        return CMQ_OK;
+    }
+    return CMQ_ERR_NOT_FOUND;
+}
+
 enum cmq_err dsp_group_join(struct dsp_groups *groups, const char *name, struct cmq_span topic,
                             const struct dsp_group_options *options, struct dsp_member *ret_member,
                             struct cmq_reason *reason)

@@ -15,6 +15,7 @@ static struct fake_log *event_log;
 static struct dsp_source *source;
 static struct dsp_encoder encoder;
 static struct dsp_text frame;
+static struct dsp_access *access_open;
 static struct dsp_hub hub;
 static struct dsp_session session;
 static unsigned wanted;
@@ -30,6 +31,15 @@ static void on_ready(void *context, struct dsp_member *member)
     dsp_hub_ready(context, member);
 }
 
+static const struct cmq_address address = {.bytes = {192, 0, 2, 1}, .length = 4};
+
+/* As without tokens: everybody may do everything. */
+static void let_in(void)
+{
+    const struct cmq_grant everybody = {.open = true};
+    dsp_session_identify(&session, &everybody, &address);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -41,9 +51,11 @@ static int setup(void **state)
                      CMQ_OK);
     assert_int_equal(dsp_encoder_init(&encoder, source), CMQ_OK);
     assert_int_equal(dsp_text_init(&frame, 16, 4096), CMQ_OK);
+    assert_int_equal(dsp_access_new("", 20, &access_open, &reason), CMQ_OK);
     hub = (struct dsp_hub){.ring = event_log->ring,
                            .source = source,
                            .groups = fake_groups_new(source, on_ready, &hub),
+                           .access = access_open,
                            .encoder = &encoder,
                            .frame = &frame,
                            .limits = {.frame_bytes_max = 4096, .frame_messages_max = 1000},
@@ -59,6 +71,7 @@ static int setup(void **state)
     cmq_buf_init(&hub.packed, 1 << 20);
     assert_int_equal(cmq_json_packer_new(65536, &hub.packer), CMQ_OK);
     dsp_session_init(&session, &hub, DSP_FORMAT_JSON);
+    let_in();
     wanted = 0;
     return 0;
 }
@@ -68,6 +81,7 @@ static int teardown(void **state)
     (void)state;
     dsp_session_fini(&session);
     dsp_hub_fini(&hub);
+    dsp_access_free(access_open);
     cmq_json_packer_free(hub.packer);
     fake_groups_free(hub.groups);
     dsp_text_fini(&frame);
@@ -265,6 +279,7 @@ static void messagepack_session_speaks_messagepack(void **state)
     static const char connect[] = "\x82\xa2id\x01\xa7"
                                   "connect\x80";
     dsp_session_init(&session, &hub, DSP_FORMAT_MSGPACK);
+    let_in();
     dsp_session_receive(&session, cmq_span_make(connect, sizeof(connect) - 1));
     assert_int_equal(next(), DSP_SEND_FRAME);
     assert_memory_equal(dsp_text_start(&frame), "\x82\xa2id\x01\xa2ok\x83", 9);

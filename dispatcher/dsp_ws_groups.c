@@ -1,0 +1,127 @@
+/* What the delivery thread does besides the library: hooks of the groups, and timers. */
+#include "common/base/cmq_clock.h"
+#include "dispatcher/dsp_access.h"
+#include "dispatcher/dsp_letters.h"
+#include "dispatcher/dsp_ws_int.h"
+
+enum {
+    TIMER_MS = 20, /* how exact ack waits and delays are */
+    TIMER_IDLE_MS = 250,
+    WATCH_MS = 1000
+};
+
+/* ---- groups ---- */
+
+static void on_ready(void *context, struct dsp_member *member)
+{
+    struct dsp_ws *ws = context;
+    if (dsp_group_is_auto_ack(member->group))
+        dsp_client_ready(member);
+    else
+        dsp_hub_ready(dsp_v1_hub(ws->v1), member);
+}
+
+static void on_gap(void *context, struct dsp_member *member, uint64_t from, uint64_t to, bool damaged)
+{
+    struct dsp_ws *ws = context;
+    if (!dsp_group_is_auto_ack(
+            member->group)) /* the root endpoint has no frames but messages: the log says it */
+        dsp_hub_gap(dsp_v1_hub(ws->v1), member, from, to, damaged);
+}
+
+/* In the ledger's thread, as the next one. */
+static void on_durable(void *context)
+{
+    dsp_ws_ask(context, DSP_ASK_DURABLE);
+}
+
+static void on_ledger_failed(void *context, enum cmq_err err)
+{
+    dsp_ws_fail(context, err);
+}
+
+static enum cmq_err publish_dead(void *context, struct cmq_span topic, struct cmq_span message,
+                                 uint64_t *ret_seq)
+{
+    return dsp_letters_publish(((struct dsp_ws *)context)->letters, topic, message, ret_seq);
+}
+
+enum cmq_err dsp_ws_open_groups(struct dsp_ws *ws, const struct dsp_parts *parts)
+{
+    const struct dsp_groups_setup setup = {.ring = parts->ring,
+                                           .source = parts->source,
+                                           .ledger = parts->ledger,
+                                           .on_ready = on_ready,
+                                           .on_durable = on_durable,
+                                           .on_failed = on_ledger_failed,
+                                           .on_gap = on_gap,
+                                           .publish_dead = publish_dead,
+                                           .context = ws,
+                                           .commit_ms = ws->proc->conf.dispatcher_commit_ms};
+    ws->source = parts->source;
+    ws->letters = parts->letters;
+    return dsp_groups_new(&setup, &ws->groups);
+}
+
+/* ---- timers ---- */
+
+static void on_timer(lws_sorted_usec_list_t *sul);
+
+/* While anybody is connected: deadlines, and claims of dispatchers that died meanwhile. */
+static void start_timer(struct dsp_ws *ws)
+{
+    if (ws->timing || ws->stopped)
+        return;
+    ws->timing = true;
+    bool deadlines = dsp_groups_due(ws->groups) != UINT64_MAX;
+    lws_sul_schedule(ws->context, 0, &ws->timer, on_timer,
+                     (lws_usec_t)(deadlines ? TIMER_MS : TIMER_IDLE_MS) * LWS_US_PER_MS);
+}
+
+static void on_timer(lws_sorted_usec_list_t *sul)
+{
+    struct dsp_ws *ws = lws_container_of(sul, struct dsp_ws, timer);
+    const uint64_t now_ns = cmq_clock_mono_ns();
+    ws->timing = false;
+    if (dsp_groups_due(ws->groups) <= now_ns)
+        (void)dsp_groups_tick(ws->groups, now_ns);
+    else
+        dsp_groups_poke(ws->groups);
+    if (ws->client_count > 0 || dsp_groups_due(ws->groups) != UINT64_MAX)
+        start_timer(ws);
+}
+
+void dsp_ws_recheck_all(struct dsp_ws *ws)
+{
+    dsp_clients_recheck(ws);
+    dsp_v1_recheck(ws->v1);
+}
+
+static void on_watch(lws_sorted_usec_list_t *sul);
+
+static void start_watch(struct dsp_ws *ws)
+{
+    if (ws->watching || ws->stopped)
+        return;
+    ws->watching = true;
+    lws_sul_schedule(ws->context, 0, &ws->watch, on_watch, (lws_usec_t)WATCH_MS * LWS_US_PER_MS);
+}
+
+static void on_watch(lws_sorted_usec_list_t *sul)
+{
+    struct dsp_ws *ws = lws_container_of(sul, struct dsp_ws, watch);
+    const uint64_t now_ns = cmq_clock_mono_ns();
+    ws->watching = false;
+    dsp_clients_look(ws, now_ns);
+    dsp_v1_look(ws->v1, now_ns);
+    if (!dsp_access_is_open(ws->access)) /* a grant ends by itself, too */
+        dsp_ws_recheck_all(ws);
+    if (ws->client_count > 0)
+        start_watch(ws);
+}
+
+void dsp_ws_start_timers(struct dsp_ws *ws)
+{
+    start_timer(ws);
+    start_watch(ws);
+}
