@@ -51,6 +51,13 @@ void cmq_token_file_unlock(int fd);
 CMQ_MUST_USE enum cmq_err cmq_token_file_write(const char *path, struct cmq_span content,
                                                struct cmq_reason *reason);
 
+/* Under the lock: reads, changes one line, writes. The rest of the file, comments too, stays as it is, and has to be right.
+ * add makes a file that is not there. CMQ_ERR_EXISTS: the name is used; remove: CMQ_ERR_NOT_FOUND: it is not. */
+CMQ_MUST_USE enum cmq_err cmq_token_file_add(const char *path, const struct cmq_token_line *line,
+                                             struct cmq_reason *reason);
+CMQ_MUST_USE enum cmq_err cmq_token_file_remove(const char *path, struct cmq_span name,
+                                                struct cmq_reason *reason);
+
 /* A new token and its digest. CMQ_ERR_SYSTEM: no random bytes. */
 CMQ_MUST_USE enum cmq_err cmq_token_make(char ret_token[CMQ_TOKEN_BYTES + 1],
                                          uint8_t ret_digest[CMQ_TOKEN_DIGEST_BYTES]);

@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "common/auth/cmq_auth_table.h"
 #include "common/auth/cmq_token_file.h"
 #include "common/base/cmq_clock.h"
 
@@ -182,5 +183,93 @@ enum cmq_err cmq_token_file_write(const char *path, struct cmq_span content, str
     if (err == CMQ_OK && fsync(directory_fd) != 0)
         err = refused("sync the directory of", path, errno, reason);
     (void)close(directory_fd);
+    return err;
+}
+
+struct search {
+    struct cmq_span name;
+    struct cmq_span raw; /* of the line with that name; bytes 0: there is none */
+};
+
+static enum cmq_err search_line(void *context, size_t number, struct cmq_span raw,
+                                const struct cmq_token_line *line, struct cmq_reason *reason)
+{
+    (void)number, (void)reason;
+    struct search *search = context;
+    if (line->name.bytes == search->name.bytes &&
+        memcmp(line->name.data, search->name.data, line->name.bytes) == 0)
+        search->raw = raw;
+    return CMQ_OK;
+}
+
+/* What the stages would not take is not written. */
+static enum cmq_err write_checked(const char *path, const struct cmq_buf *content, struct cmq_reason *reason)
+{
+    struct cmq_auth_table *table = NULL;
+    enum cmq_err err = cmq_auth_table_new(path, cmq_buf_span(content), NULL, &table, reason);
+    cmq_auth_table_free(table);
+    return err == CMQ_OK ? cmq_token_file_write(path, cmq_buf_span(content), reason) : err;
+}
+
+static enum cmq_err load_or_begin(const char *path, struct cmq_buf *content, struct cmq_reason *reason)
+{
+    static const char head[] =
+        "# Tokens of CipherMQ: their digests and rights. Written by `ciphermqctl token`.\n";
+    enum cmq_err err = cmq_token_file_load(path, content, reason);
+    if (err != CMQ_ERR_NOT_FOUND)
+        return err;
+    err = cmq_buf_append(content, head, sizeof head - 1);
+    return err == CMQ_OK ? err : cmq_reason_set(reason, err, "no memory for %s", path);
+}
+
+enum cmq_err cmq_token_file_add(const char *path, const struct cmq_token_line *line,
+                                struct cmq_reason *reason)
+{
+    struct search search = {.name = line->name};
+    struct cmq_buf content;
+    int lock = -1;
+    enum cmq_err err = cmq_token_file_lock(path, &lock, reason);
+    if (err != CMQ_OK)
+        return err;
+    cmq_buf_init(&content, CMQ_TOKEN_FILE_BYTES_MAX);
+    err = load_or_begin(path, &content, reason);
+    if (err == CMQ_OK)
+        err = cmq_token_file_walk(path, cmq_buf_span(&content), search_line, &search, reason);
+    if (err == CMQ_OK && search.raw.bytes != 0)
+        err = cmq_reason_set(reason, CMQ_ERR_EXISTS,
+                             "the name %.*s is used already: revoke it first, or take another",
+                             (int)line->name.bytes, (const char *)line->name.data);
+    if (err == CMQ_OK && (err = cmq_token_line_format(line, &content)) != CMQ_OK)
+        err = cmq_reason_set(reason, err, "no room for one line more in %s", path);
+    if (err == CMQ_OK)
+        err = write_checked(path, &content, reason);
+    cmq_buf_fini(&content);
+    cmq_token_file_unlock(lock);
+    return err;
+}
+
+enum cmq_err cmq_token_file_remove(const char *path, struct cmq_span name, struct cmq_reason *reason)
+{
+    struct search search = {.name = name};
+    struct cmq_buf content;
+    int lock = -1;
+    enum cmq_err err = cmq_token_file_lock(path, &lock, reason);
+    if (err != CMQ_OK)
+        return err;
+    cmq_buf_init(&content, CMQ_TOKEN_FILE_BYTES_MAX);
+    err = cmq_token_file_load(path, &content, reason);
+    if (err == CMQ_OK)
+        err = cmq_token_file_walk(path, cmq_buf_span(&content), search_line, &search, reason);
+    if (err == CMQ_OK && search.raw.bytes == 0)
+        err = cmq_reason_set(reason, CMQ_ERR_NOT_FOUND,
+                             "nothing in %s has that name: `ciphermqctl token list` shows the names", path);
+    if (err == CMQ_OK) {
+        const size_t begin = (size_t)(search.raw.data - content.data), end = begin + search.raw.bytes + 1;
+        memmove(content.data + begin, content.data + end, content.bytes - end);
+        content.bytes -= end - begin;
+        err = write_checked(path, &content, reason);
+    }
+    cmq_buf_fini(&content);
+    cmq_token_file_unlock(lock);
     return err;
 }

@@ -18,6 +18,16 @@
 #define CTL_EXIT_NOT_RUNNING 1 /* status: a stage has no live instance */
 #define CTL_EXIT_DAMAGED     1 /* verify: records cannot be read */
 
+#define CTL_SCOPE_OPTIONS_MAX 32u /* of one right; each may name several patterns */
+
+/* What `token create` was given; NULL: not. */
+struct ctl_token_options {
+    const char *scopes[3][CTL_SCOPE_OPTIONS_MAX]; /* index: enum cmq_right */
+    unsigned scope_counts[3];
+    bool admin;
+    const char *expires, *messages_rate, *bytes_rate, *certificate;
+};
+
 struct ctl {
     struct cmq_proc_source source; /* --config, --set */
     struct cmq_conf conf;          /* loaded before a command runs, unless it needs none */
@@ -26,6 +36,7 @@ struct ctl {
     const char *supervisor_conf; /* NULL: not given */
     bool systemd;
     uint64_t timeout_ms;
+    struct ctl_token_options token;
     const char *words[2]; /* the command's own arguments */
     unsigned word_count;
 };
@@ -44,6 +55,7 @@ int ctl_status(struct ctl *ctl);
 int ctl_restart(struct ctl *ctl);
 int ctl_scale(struct ctl *ctl);
 int ctl_key(struct ctl *ctl);
+int ctl_token(struct ctl *ctl);
 int ctl_verify(struct ctl *ctl);
 int ctl_metrics(struct ctl *ctl);
 

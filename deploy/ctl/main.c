@@ -17,7 +17,15 @@ enum option_key {
     OPTION_REFERENCE,
     OPTION_SUPERVISOR,
     OPTION_SYSTEMD,
-    OPTION_TIMEOUT
+    OPTION_TIMEOUT,
+    OPTION_PUBLISH, /* this and the next two in the order of enum cmq_right */
+    OPTION_SUBSCRIBE,
+    OPTION_CONSUME,
+    OPTION_ADMIN,
+    OPTION_EXPIRES,
+    OPTION_MESSAGES_RATE,
+    OPTION_BYTES_RATE,
+    OPTION_CERTIFICATE
 };
 
 struct command {
@@ -54,6 +62,22 @@ static const struct argp_option config_options[] = {
     {"sample", OPTION_SAMPLE, NULL, 0, "a settings file with every key at its default, as comments", 0},
     {"reference", OPTION_REFERENCE, NULL, 0, "the reference page (Markdown)", 0},
     {0}};
+static const struct argp_option token_options[] = {
+    COMMON_OPTIONS,
+    {"json", OPTION_JSON, NULL, 0, "one JSON document", 0},
+    {"publish", OPTION_PUBLISH, "P,P", 0, "topics that may be published to; patterns, may be repeated", 0},
+    {"subscribe", OPTION_SUBSCRIBE, "P,P", 0, "topics that may be subscribed to and replayed", 0},
+    {"consume", OPTION_CONSUME, "P,P", 0, "topics whose groups may be joined, with ack and nack", 0},
+    {"admin", OPTION_ADMIN, NULL, 0, "may read metrics; includes no other right", 0},
+    {"expires", OPTION_EXPIRES, "WHEN", 0,
+     "30m, 12h, 90d, 52w from now; 2027-01-31 (its first moment, UTC); 2027-01-31T12:00:00Z; never (default)",
+     0},
+    {"messages-rate", OPTION_MESSAGES_RATE, "N", 0, "messages a second instead of tokens.messages_rate", 0},
+    {"bytes-rate", OPTION_BYTES_RATE, "N", 0,
+     "bytes a second instead of tokens.bytes_rate; may end in K, M, G", 0},
+    {"certificate", OPTION_CERTIFICATE, "NAME", 0,
+     "no token: the rights are those of a client certificate with this common name (or first DNS name)", 0},
+    {0}};
 
 static const struct command commands[] = {
     {"init", "", "Make the run directory, the keys and the ring, whatever is missing.", 0, true, ctl_init,
@@ -72,6 +96,11 @@ static const struct command commands[] = {
      "Show the data keys, or begin a new epoch for a topic pattern (default \">\"). Needs the key-encryption "
      "key.",
      2, true, ctl_key, status_options, 1},
+    {"token", "create NAME | list | revoke NAME",
+     "Make a token with rights to topics, show all, or take one away. Running stages see a change by "
+     "themselves. "
+     "Needs tokens.file.",
+     2, true, ctl_token, token_options, 1},
     {"verify", "",
      "Read the whole log and open everything in it. Exit status 1 if records are damaged. Needs the "
      "key-encryption key.",
@@ -99,6 +128,43 @@ static void parse_timeout(struct argp_state *state, const char *text, uint64_t *
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || seconds < 1 || seconds > TIMEOUT_S_MAX)
         argp_error(state, "--timeout %s: a number of seconds from 1 to %u is allowed", text, TIMEOUT_S_MAX);
     *ret_timeout_ms = (uint64_t)seconds * 1000u;
+}
+
+static void add_scope(struct argp_state *state, struct ctl_token_options *token, int key, const char *text)
+{
+    const unsigned right = (unsigned)(key - OPTION_PUBLISH);
+    if (token->scope_counts[right] == CTL_SCOPE_OPTIONS_MAX)
+        argp_error(state, "one right may be given %u times", CTL_SCOPE_OPTIONS_MAX);
+    token->scopes[right][token->scope_counts[right]++] = text;
+}
+
+static error_t parse_token_option(int key, char *text, struct argp_state *state)
+{
+    struct ctl_token_options *token = &((struct ctl *)state->input)->token;
+    switch (key) {
+    case OPTION_PUBLISH:
+    case OPTION_SUBSCRIBE:
+    case OPTION_CONSUME:
+        add_scope(state, token, key, text);
+        return 0;
+    case OPTION_ADMIN:
+        token->admin = true;
+        return 0;
+    case OPTION_EXPIRES:
+        token->expires = text;
+        return 0;
+    case OPTION_MESSAGES_RATE:
+        token->messages_rate = text;
+        return 0;
+    case OPTION_BYTES_RATE:
+        token->bytes_rate = text;
+        return 0;
+    case OPTION_CERTIFICATE:
+        token->certificate = text;
+        return 0;
+    default: /* argp's own keys */
+        return ARGP_ERR_UNKNOWN;
+    }
 }
 
 /* Options of all commands; which of them a command knows is in its table. */
@@ -136,8 +202,8 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
             return ARGP_ERR_UNKNOWN; /* argp says "too many arguments" */
         ctl->words[ctl->word_count++] = text;
         return 0;
-    default: /* argp's own keys */
-        return ARGP_ERR_UNKNOWN;
+    default:
+        return parse_token_option(key, text, state);
     }
 }
 

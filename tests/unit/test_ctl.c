@@ -14,6 +14,7 @@
 #include "common/base/cmq_base.h"
 #include "ctl_exec.h"
 #include "ctl_scale.h"
+#include "ctl_token.h"
 
 static void ctl_target_is_a_stage_or_one_of_its_instances(void **state)
 {
@@ -195,6 +196,103 @@ static void ctl_super_is_found_by_option_or_environment(void **state)
     assert_int_equal(unsetenv("CIPHERMQ_SUPERVISOR_CONF"), 0);
 }
 
+/* 2026-11-25 00:00:00 UTC */
+#define NOW_MS 1795564800000ull
+
+static void ctl_token_expires_when_it_is_said(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t expires_ms;
+    } cases[] = {
+        {"never", CMQ_TOKEN_NEVER},    {"30m", NOW_MS + 1800000},     {"12h", NOW_MS + 43200000},
+        {"90d", NOW_MS + 7776000000},  {"2w", NOW_MS + 1209600000},   {"36500d", NOW_MS + 3153600000000},
+        {"2027-01-31", 1801353600000}, {"2028-02-29", 1835395200000}, {"2027-01-31T12:00:01Z", 1801396801000},
+    };
+    struct cmq_reason reason;
+    for (size_t i = 0; i < CMQ_COUNT_OF(cases); i++) {
+        uint64_t expires_ms = 0;
+        if (ctl_token_expiry(cases[i].text, NOW_MS, &expires_ms, &reason) != CMQ_OK)
+            fail_msg("%s: %s", cases[i].text, reason.text);
+        assert_int_equal(expires_ms, cases[i].expires_ms);
+    }
+}
+
+static void ctl_token_expiry_of_any_other_form_is_refused(void **state)
+{
+    (void)state;
+    const char *const bad[] = {"",
+                               "90",
+                               "d",
+                               "-1d",
+                               "1.5d",
+                               " 1d",
+                               "1d ",
+                               "1dd",
+                               "1y",
+                               "36501d",
+                               "Never",
+                               "9999999999d",
+                               "2027",
+                               "2027-02-29",
+                               "2027-13-01",
+                               "2027-00-10",
+                               "2027-1-31",
+                               "2027-01-31T",
+                               "0d",
+                               "2026-11-25",
+                               "1969-12-31",
+                               "31.01.2027",
+                               "2027/01/31",
+                               "2027-01-31T24:00:00Z",
+                               "2027-01-31T12:00:00"};
+    struct cmq_reason reason;
+    for (size_t i = 0; i < CMQ_COUNT_OF(bad); i++) {
+        uint64_t expires_ms = 7;
+        if (ctl_token_expiry(bad[i], NOW_MS, &expires_ms, &reason) != CMQ_ERR_INVALID || expires_ms != 7)
+            fail_msg("\"%s\" is taken", bad[i]);
+        assert_non_null(strstr(reason.text, "--expires: "));
+    }
+}
+
+static void ctl_token_rates_have_bounds_and_units(void **state)
+{
+    (void)state;
+    const char *const bad[] = {"", "0", "-1", "1001", "1 ", "1k", "1KB", "K", "99999999999999999999", "1G"};
+    struct cmq_reason reason;
+    uint64_t rate = 0;
+    assert_int_equal(ctl_token_rate("--x", "1000", false, 1000, &rate, &reason), CMQ_OK);
+    assert_int_equal(rate, 1000);
+    assert_int_equal(ctl_token_rate("--x", "3K", true, 3072, &rate, &reason), CMQ_OK);
+    assert_int_equal(rate, 3072);
+    assert_int_equal(ctl_token_rate("--x", "1024G", true, 1ull << 40, &rate, &reason), CMQ_OK);
+    assert_int_equal(rate, 1ull << 40);
+    assert_int_equal(ctl_token_rate("--x", "3K", true, 3071, &rate, &reason), CMQ_ERR_INVALID);
+    assert_int_equal(ctl_token_rate("--x", "3K", false, 3072, &rate, &reason), CMQ_ERR_INVALID);
+    for (size_t i = 0; i < CMQ_COUNT_OF(bad); i++)
+        assert_int_equal(ctl_token_rate("--x", bad[i], true, 1000, &rate, &reason), CMQ_ERR_INVALID);
+}
+
+static void ctl_token_scopes_of_several_options_are_put_together(void **state)
+{
+    (void)state;
+    struct ctl_token_options options = {.scopes = {[1] = {"orders.>,a", "b.*"}, [2] = {"a,,b"}},
+                                        .scope_counts = {[1] = 2, [2] = 1}};
+    struct cmq_reason reason;
+    struct cmq_buf buf;
+    cmq_buf_init(&buf, 100);
+    assert_int_equal(ctl_token_scope(&options, 0, &buf, &reason), CMQ_OK);
+    assert_int_equal(buf.bytes, 0);
+    assert_int_equal(ctl_token_scope(&options, 1, &buf, &reason), CMQ_OK);
+    assert_int_equal(buf.bytes, 14);
+    assert_memory_equal(buf.data, "orders.>,a,b.*", 14);
+    buf.bytes = 0;
+    assert_int_equal(ctl_token_scope(&options, 2, &buf, &reason), CMQ_ERR_INVALID);
+    assert_string_equal(reason.text, "--consume: 2. pattern: pattern is empty; it needs 1 to 255 bytes");
+    cmq_buf_fini(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -208,6 +306,10 @@ int main(void)
         cmocka_unit_test(ctl_exec_keeps_the_beginning_of_a_flood),
         cmocka_unit_test(ctl_super_calls_supervisorctl_and_understands_it),
         cmocka_unit_test(ctl_super_is_found_by_option_or_environment),
+        cmocka_unit_test(ctl_token_expires_when_it_is_said),
+        cmocka_unit_test(ctl_token_expiry_of_any_other_form_is_refused),
+        cmocka_unit_test(ctl_token_rates_have_bounds_and_units),
+        cmocka_unit_test(ctl_token_scopes_of_several_options_are_put_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
