@@ -65,6 +65,10 @@ static const char help_text[] =
     "  --host H --port N  HTTP side (127.0.0.1:3000, or from the configuration)\n"
     "  --ws-host H --ws-port N\n"
     "                     WebSocket side (127.0.0.1:8080, or from the configuration)\n"
+    "  --tls              both sides speak TLS; so they do if the configuration has a certificate\n"
+    "  --tls-ca FILE      certificates that are trusted (the configuration's tls.cert_file)\n"
+    "  --tls-name NAME    whom the broker's certificate must name (the host)\n"
+    "  --token-file FILE  a bearer token is its first line\n"
     "  --connections N    publisher connections\n"
     "  --messages N       messages in all\n"
     "  --size N           messages a POST (all but reference, single, durable-single, latency)\n"
@@ -110,6 +114,10 @@ enum {
     OPT_CREDIT,
     OPT_MSGPACK,
     OPT_PID,
+    OPT_TLS,
+    OPT_TLS_CA,
+    OPT_TLS_NAME,
+    OPT_TOKEN_FILE,
     OPT_HELP
 };
 
@@ -134,6 +142,10 @@ static const struct option options[] = {
     {"credit", required_argument, NULL, OPT_CREDIT},
     {"msgpack", no_argument, NULL, OPT_MSGPACK},
     {"pid", required_argument, NULL, OPT_PID},
+    {"tls", no_argument, NULL, OPT_TLS},
+    {"tls-ca", required_argument, NULL, OPT_TLS_CA},
+    {"tls-name", required_argument, NULL, OPT_TLS_NAME},
+    {"token-file", required_argument, NULL, OPT_TOKEN_FILE},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -222,6 +234,18 @@ static bool take_text(struct bench_args *args, int option)
     case OPT_MSGPACK:
         args->msgpack = true;
         return true;
+    case OPT_TLS:
+        args->tls = true;
+        return true;
+    case OPT_TLS_CA:
+        args->tls_ca = optarg;
+        return true;
+    case OPT_TLS_NAME:
+        args->tls_name = optarg;
+        return true;
+    case OPT_TOKEN_FILE:
+        args->token_file = optarg;
+        return true;
     case OPT_HELP:
         args->help = true;
         return true;
@@ -272,6 +296,9 @@ static enum cmq_err check_fit(const struct bench_args *args, struct cmq_reason *
         if (fits[i].given && (fits[i].modes & bit(args->mode)) == 0)
             return cmq_reason_set(reason, CMQ_ERR_INVALID, "--%s has no meaning for %s", fits[i].name,
                                   mode_names[args->mode]);
+    if (args->tls && args->tls_ca == NULL && args->config == NULL)
+        return cmq_reason_set(reason, CMQ_ERR_INVALID,
+                              "--tls needs --tls-ca, or --config with a certificate in it");
     if (args->ack != NULL && strcmp(args->ack, "accepted") != 0 && strcmp(args->ack, "durable") != 0)
         return cmq_reason_set(reason, CMQ_ERR_INVALID, "--ack must be accepted or durable");
     return CMQ_OK;

@@ -39,7 +39,8 @@ struct bench_args {
     const char *config;
     const char *json, *csv, *commit, *ack;
     uint64_t connections, messages, size, rate, seconds, repeat, subscribers, credit, pid;
-    bool msgpack;
+    bool msgpack, tls;
+    const char *tls_ca, *tls_name, *token_file;
     uint64_t timeout_s; /* never 0 */
 };
 

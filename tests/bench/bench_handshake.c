@@ -39,7 +39,7 @@ static bool value_is(const char *value, const char *wanted, bool ignore_case)
 static enum cmq_err check_reply(const struct bench_handshake *shake, const char *head,
                                 struct cmq_reason *reason)
 {
-    const char *from = shake->address->text;
+    const char *from = shake->link->address->text;
     if (strncmp(head, "HTTP/1.1 101", 12) != 0)
         return cmq_reason_set(reason, CMQ_ERR_MALFORMED, "%s: no WebSocket there, it says \"%.40s\"", from,
                               head);
@@ -56,17 +56,18 @@ static enum cmq_err check_reply(const struct bench_handshake *shake, const char 
 
 static enum cmq_err send_request(const struct bench_handshake *shake, struct cmq_reason *reason)
 {
-    char request[800];
-    const char *protocol = shake->subprotocol;
+    char request[900];
+    const char *protocol = shake->subprotocol, *token = shake->link->address->token;
     int bytes = snprintf(request, sizeof request,
                          "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                         "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n",
-                         shake->path, shake->address->text, ws_key,
+                         "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n%s%s%s%s%s%s\r\n",
+                         shake->path, shake->link->address->text, ws_key,
                          protocol != NULL ? "Sec-WebSocket-Protocol: " : "", protocol != NULL ? protocol : "",
-                         protocol != NULL ? "\r\n" : "");
+                         protocol != NULL ? "\r\n" : "", token != NULL ? "Authorization: Bearer " : "",
+                         token != NULL ? token : "", token != NULL ? "\r\n" : "");
     cmq_assert(bytes > 0 && (size_t)bytes < sizeof request);
-    if (send(shake->fd, request, (size_t)bytes, MSG_NOSIGNAL) != bytes)
-        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "%s: %s", shake->address->text, strerror(errno));
+    if (bench_link_send(shake->link, request, (size_t)bytes) != bytes)
+        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "%s: %s", shake->link->address->text, strerror(errno));
     return CMQ_OK;
 }
 
@@ -77,16 +78,16 @@ enum cmq_err bench_handshake(const struct bench_handshake *shake, uint8_t *memor
     if (err != CMQ_OK)
         return err;
     char *text = (char *)memory;
-    const char *from = shake->address->text;
+    const char *from = shake->link->address->text;
     size_t have = 0;
     uint64_t deadline_ns = cmq_clock_mono_ns() + shake->timeout_ms * CMQ_NS_PER_MS;
     for (;;) {
         uint64_t now_ns = cmq_clock_mono_ns();
-        struct pollfd wanted = {.fd = shake->fd, .events = POLLIN};
+        struct pollfd wanted = {.fd = shake->link->fd, .events = POLLIN};
         if (now_ns >= deadline_ns || poll(&wanted, 1, (int)((deadline_ns - now_ns) / CMQ_NS_PER_MS) + 1) == 0)
             return cmq_reason_set(reason, CMQ_ERR_TIMEOUT, "%s: no WebSocket handshake within %u ms", from,
                                   shake->timeout_ms);
-        ssize_t got = recv(shake->fd, text + have, BENCH_HANDSHAKE_BYTES_MAX - have, 0);
+        ssize_t got = bench_link_recv(shake->link, text + have, BENCH_HANDSHAKE_BYTES_MAX - have);
         if (got < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (got <= 0)

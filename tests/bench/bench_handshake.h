@@ -11,13 +11,12 @@
 
 #include <stdint.h>
 
-#include "tests/bench/bench_net.h"
+#include "tests/bench/bench_link.h"
 
 #define BENCH_HANDSHAKE_BYTES_MAX 8192u
 
 struct bench_handshake {
-    int fd; /* connected, does not block */
-    const struct bench_address *address;
+    struct bench_link *link; /* open, does not block */
     const char *path;
     const char *subprotocol; /* NULL: none */
     unsigned timeout_ms;

@@ -9,7 +9,7 @@
 #include "tests/bench/bench_text.h"
 
 /* Room in front of the body for the request's head, which is written last, when the length is known. */
-enum { HEAD_ROOM = 640, FRAME_BYTES = 64 };
+enum { HEAD_ROOM = 768, FRAME_BYTES = 64 };
 
 enum cmq_err bench_request_init(struct bench_request *request, const struct bench_request_form *form)
 {
@@ -56,13 +56,15 @@ void bench_request_build(struct bench_request *request, const struct bench_reque
     request->body_bytes = (size_t)(at - body);
 
     char head[HEAD_ROOM];
-    const char *topic = form->topic, *ack = form->ack;
+    const char *topic = form->topic, *ack = form->ack, *token = form->token;
     int head_bytes = snprintf(head, sizeof head,
                               "POST %s%s%s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"
-                              "%s%s%sContent-Length: %zu\r\n\r\n",
+                              "%s%s%s%s%s%sContent-Length: %zu\r\n\r\n",
                               topic != NULL ? "/v1/topics/" : "/input", topic != NULL ? topic : "",
                               form->single ? "" : "/batch", form->host, ack != NULL ? "CMQ-Ack: " : "",
-                              ack != NULL ? ack : "", ack != NULL ? "\r\n" : "", request->body_bytes);
+                              ack != NULL ? ack : "", ack != NULL ? "\r\n" : "",
+                              token != NULL ? "Authorization: Bearer " : "", token != NULL ? token : "",
+                              token != NULL ? "\r\n" : "", request->body_bytes);
     cmq_assert(head_bytes > 0 && head_bytes < HEAD_ROOM);
     uint8_t *start = body - head_bytes;
     memcpy(start, head, (size_t)head_bytes);

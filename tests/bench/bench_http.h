@@ -26,6 +26,7 @@ struct bench_request_form {
     uint32_t size;     /* most messages in one request */
     const char *topic; /* NULL: /input; else POST /v1/topics/TOPIC/batch, an array of strings */
     const char *ack;   /* CMQ-Ack; NULL: the broker's default */
+    const char *token; /* bearer token; NULL: none */
 };
 
 CMQ_MUST_USE enum cmq_err bench_request_init(struct bench_request *request,

@@ -159,7 +159,10 @@ static void note_done(struct bench_listen *listen, struct bench_member *member)
 static enum cmq_err take_event(struct bench_listen *listen, struct bench_member *member)
 {
     struct call call = {.listen = listen, .member = member};
-    enum cmq_err err = bench_v1_read(member->v1, &listen->scratch, on_message, &call, &listen->reason);
+    enum cmq_err err;
+    do
+        err = bench_v1_read(member->v1, &listen->scratch, on_message, &call, &listen->reason);
+    while (err == CMQ_OK && bench_link_has_more(&member->v1->link));
     if (err == CMQ_ERR_AGAIN)
         err = CMQ_OK;
     if (err == CMQ_OK && listen->group != NULL && member->to_ack > 0)
@@ -240,7 +243,7 @@ enum cmq_err bench_listen_start(struct bench_listen *listen, struct cmq_reason *
         return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "epoll: %s", strerror(errno));
     for (unsigned m = 0; m < listen->count; m++) {
         struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = &listen->members[m]};
-        if (epoll_ctl(listen->epoll_fd, EPOLL_CTL_ADD, listen->members[m].v1->fd, &event) != 0) {
+        if (epoll_ctl(listen->epoll_fd, EPOLL_CTL_ADD, listen->members[m].v1->link.fd, &event) != 0) {
             close(listen->epoll_fd);
             return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "epoll: %s", strerror(errno));
         }

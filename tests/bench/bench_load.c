@@ -22,7 +22,7 @@ enum phase { PHASE_CLOSED, PHASE_CONNECTING, PHASE_IDLE, PHASE_SENDING, PHASE_WA
 
 struct connection {
     enum phase phase;
-    int fd;
+    struct bench_link link;
     bool has_post;
     unsigned tries; /* repeats so far */
     uint16_t index;
@@ -70,16 +70,14 @@ static void fail_post(struct bench_loader *loader, struct connection *c, enum be
 
 static void close_connection(struct connection *c)
 {
-    if (c->fd >= 0)
-        close(c->fd); /* leaves the epoll set with it */
-    c->fd = -1;
+    bench_link_close(&c->link); /* leaves the epoll set with it */
     c->phase = PHASE_CLOSED;
 }
 
 static bool watch(struct bench_loader *loader, struct connection *c)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
-    return epoll_ctl(loader->epoll_fd, EPOLL_CTL_ADD, c->fd, &event) == 0;
+    return epoll_ctl(loader->epoll_fd, EPOLL_CTL_ADD, c->link.fd, &event) == 0;
 }
 
 static void note_post(struct bench_loader *loader, const struct connection *c, enum bench_failure failure,
@@ -117,7 +115,7 @@ static void send_more(struct bench_loader *loader, struct connection *c)
 {
     struct cmq_span whole = c->request.whole;
     while (c->sent < whole.bytes) {
-        ssize_t got = send(c->fd, whole.data + c->sent, whole.bytes - c->sent, MSG_NOSIGNAL);
+        ssize_t got = bench_link_send(&c->link, whole.data + c->sent, whole.bytes - c->sent);
         if (got >= 0)
             c->sent += (size_t)got;
         else if (errno == EAGAIN)
@@ -127,7 +125,8 @@ static void send_more(struct bench_loader *loader, struct connection *c)
             return;
         }
     }
-    c->phase = PHASE_WAITING;
+    if (bench_link_flush(&c->link))
+        c->phase = PHASE_WAITING;
 }
 
 /* (Re)sends the request of c, whose latency counts from start_ns. */
@@ -142,14 +141,13 @@ static void post(struct bench_loader *loader, struct connection *c, uint64_t sta
         /* Release: pairs with the consumer's acquire; connection is visible with it. */
         atomic_store_explicit(&entry->sent_ns, start_ns, memory_order_release);
     }
-    if (c->fd >= 0) {
+    if (c->link.fd >= 0) {
         c->phase = PHASE_SENDING;
         send_more(loader, c);
         return;
     }
-    c->fd = bench_net_connect_start(&loader->load->address);
     c->phase = PHASE_CONNECTING;
-    if (c->fd < 0 || !watch(loader, c))
+    if (bench_link_start(&c->link, &loader->load->address, NULL) != CMQ_OK || !watch(loader, c))
         fail_post(loader, c, BENCH_FAILURE_CONNECT, 0);
 }
 
@@ -261,7 +259,7 @@ static void read_reply(struct bench_loader *loader, struct connection *c)
 {
     for (;;) {
         size_t room = sizeof c->in - c->in_bytes;
-        ssize_t got = recv(c->fd, c->in + c->in_bytes, room, 0);
+        ssize_t got = bench_link_recv(&c->link, c->in + c->in_bytes, room);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0 && errno == EAGAIN)
@@ -296,17 +294,18 @@ static void read_reply(struct bench_loader *loader, struct connection *c)
 static void take_event(struct bench_loader *loader, struct connection *c, uint32_t events)
 {
     if (c->phase == PHASE_CONNECTING) {
-        if (bench_net_error(c->fd) != 0) {
-            fail_post(loader, c, BENCH_FAILURE_CONNECT, 0);
-        } else if ((events & EPOLLOUT) != 0) {
+        enum cmq_err err = bench_link_finish(&c->link, NULL);
+        if (err == CMQ_OK) {
             c->phase = PHASE_SENDING;
             send_more(loader, c);
+        } else if (err != CMQ_ERR_AGAIN) {
+            fail_post(loader, c, BENCH_FAILURE_CONNECT, 0);
         }
         return;
     }
     if (c->phase == PHASE_SENDING && (events & EPOLLOUT) != 0)
         send_more(loader, c);
-    if (c->fd >= 0 && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
+    if (c->link.fd >= 0 && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
         read_reply(loader, c);
 }
 
@@ -429,7 +428,7 @@ static enum cmq_err open_connections(struct bench_loader *loader, struct cmq_rea
         c->index = (uint16_t)i;
         if (bench_request_init(&c->request, &loader->form) != CMQ_OK)
             return cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
-        enum cmq_err err = bench_net_connect(&load->address, CONNECT_MS, &c->fd, reason);
+        enum cmq_err err = bench_link_open(&c->link, &load->address, CONNECT_MS, reason);
         if (err != CMQ_OK)
             return err;
         c->phase = PHASE_IDLE;
@@ -454,9 +453,10 @@ enum cmq_err bench_load_start(struct bench_load *load, struct cmq_reason *reason
                                                .single = load->single,
                                                .size = load->verify->size,
                                                .topic = load->topic,
-                                               .ack = load->ack};
+                                               .ack = load->ack,
+                                               .token = load->address.token};
     for (unsigned i = 0; i < load->connections; i++)
-        loader->connections[i].fd = -1;
+        loader->connections[i].link = bench_link_closed();
     loader->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     enum cmq_err err = loader->epoll_fd >= 0
                            ? open_connections(loader, reason)

@@ -19,7 +19,7 @@
 
 #include <pthread.h>
 
-#include "tests/bench/bench_net.h"
+#include "tests/bench/bench_link.h"
 #include "tests/bench/bench_verify.h"
 
 #define BENCH_RETRIES_MAX 3u

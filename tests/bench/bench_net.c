@@ -4,7 +4,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +21,7 @@ enum cmq_err bench_net_resolve(const char *host, unsigned port, struct bench_add
         return cmq_reason_set(reason, CMQ_ERR_NOT_FOUND, "host \"%s\": %s", host, gai_strerror(rc));
     struct bench_address address = {.bytes = found->ai_addrlen};
     memcpy(&address.storage, found->ai_addr, found->ai_addrlen);
+    snprintf(address.host, sizeof address.host, "%.255s", host);
     freeaddrinfo(found);
     bool v6 = strchr(host, ':') != NULL;
     snprintf(address.text, sizeof address.text, "%s%.255s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", port);
@@ -49,25 +49,4 @@ int bench_net_error(int fd)
     int error = 0;
     socklen_t bytes = sizeof error;
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes) == 0 ? error : errno;
-}
-
-enum cmq_err bench_net_connect(const struct bench_address *address, int timeout_ms, int *ret_fd,
-                               struct cmq_reason *reason)
-{
-    int fd = bench_net_connect_start(address);
-    if (fd < 0)
-        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "%s: %s", address->text, strerror(errno));
-    struct pollfd wanted = {.fd = fd, .events = POLLOUT};
-    int ready = poll(&wanted, 1, timeout_ms);
-    int error = ready == 1 ? bench_net_error(fd) : 0;
-    if (ready == 1 && error == 0) {
-        *ret_fd = fd;
-        return CMQ_OK;
-    }
-    close(fd);
-    if (ready == 0)
-        return cmq_reason_set(reason, CMQ_ERR_TIMEOUT, "%s: no connection within %d ms", address->text,
-                              timeout_ms);
-    return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "%s: %s", address->text,
-                          strerror(error != 0 ? error : errno));
 }

@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/base/cmq_clock.h"
 #include "tests/bench/bench_handshake.h"
@@ -94,7 +93,7 @@ bool bench_v1_flush(struct bench_v1 *v1)
 {
     size_t sent = 0;
     while (sent < v1->out_bytes) {
-        ssize_t got = send(v1->fd, v1->out + sent, v1->out_bytes - sent, MSG_NOSIGNAL);
+        ssize_t got = bench_link_send(&v1->link, v1->out + sent, v1->out_bytes - sent);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
@@ -215,7 +214,7 @@ enum cmq_err bench_v1_read(struct bench_v1 *v1, struct bench_scratch *scratch, b
 {
     if (!reserve(scratch, v1->kept_bytes + RECV_BYTES))
         return cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
-    ssize_t got = recv(v1->fd, scratch->data + v1->kept_bytes, RECV_BYTES, 0);
+    ssize_t got = bench_link_recv(&v1->link, scratch->data + v1->kept_bytes, RECV_BYTES);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return CMQ_ERR_AGAIN;
     if (got <= 0)
@@ -282,8 +281,9 @@ enum cmq_err bench_v1_wait(struct bench_v1 *v1, struct bench_scratch *scratch, u
     enum cmq_err err = CMQ_OK;
     while (!wait.done) {
         uint64_t now_ns = cmq_clock_mono_ns();
-        struct pollfd wanted = {.fd = v1->fd, .events = POLLIN};
-        if (now_ns >= deadline_ns || poll(&wanted, 1, (int)((deadline_ns - now_ns) / CMQ_NS_PER_MS) + 1) == 0)
+        struct pollfd wanted = {.fd = v1->link.fd, .events = POLLIN};
+        int left_ms = now_ns < deadline_ns ? (int)((deadline_ns - now_ns) / CMQ_NS_PER_MS) + 1 : 0;
+        if (left_ms == 0 || (!bench_link_has_more(&v1->link) && poll(&wanted, 1, left_ms) == 0))
             return cmq_reason_set(reason, CMQ_ERR_TIMEOUT, "no reply to a v1 command within %u ms",
                                   timeout_ms);
         err = bench_v1_read(v1, scratch, on_reply, &wait, reason);
@@ -302,13 +302,12 @@ enum cmq_err bench_v1_open(const struct bench_address *address, bool msgpack, un
     struct bench_v1 *v1 = calloc(1, sizeof *v1);
     if (v1 == NULL)
         return cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
-    v1->fd = -1;
+    v1->link = bench_link_closed();
     v1->msgpack = msgpack;
     enum cmq_err err = reserve(&v1->kept, BENCH_HANDSHAKE_BYTES_MAX + 1)
-                           ? bench_net_connect(address, (int)timeout_ms, &v1->fd, reason)
+                           ? bench_link_open(&v1->link, address, timeout_ms, reason)
                            : cmq_reason_set(reason, CMQ_ERR_NOMEM, "out of memory");
-    struct bench_handshake shake = {.fd = v1->fd,
-                                    .address = address,
+    struct bench_handshake shake = {.link = &v1->link,
                                     .path = "/v1/ws",
                                     .subprotocol = msgpack ? "ciphermq.v1.msgpack" : "ciphermq.v1.json",
                                     .timeout_ms = timeout_ms};
@@ -331,10 +330,10 @@ void bench_v1_close(struct bench_v1 *v1)
 {
     if (v1 == NULL)
         return;
-    if (v1->fd >= 0) {
+    if (v1->link.fd >= 0) {
         static const uint8_t normal[] = {0x03, 0xe8}; /* 1000 */
         (void)send_frame(v1, OP_CLOSE, normal, sizeof normal);
-        close(v1->fd);
+        bench_link_close(&v1->link);
     }
     bench_scratch_fini(&v1->kept);
     bench_scratch_fini(&v1->parts);

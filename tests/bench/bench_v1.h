@@ -9,7 +9,7 @@
 #ifndef BENCH_V1_H
 #define BENCH_V1_H
 
-#include "tests/bench/bench_net.h"
+#include "tests/bench/bench_link.h"
 #include "tests/bench/bench_push.h"
 
 #define BENCH_V1_COMMAND_BYTES_MAX 1024u
@@ -22,7 +22,7 @@ struct bench_scratch {
 void bench_scratch_fini(struct bench_scratch *scratch);
 
 struct bench_v1 {
-    int fd;
+    struct bench_link link;
     bool msgpack;
     uint64_t last_id;    /* of the commands sent */
     unsigned close_code; /* the broker's; 0: open */

@@ -1,11 +1,8 @@
 #include "tests/bench/bench_ws.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/time.h>
-#include <unistd.h>
 
 #include "common/base/cmq_base.h"
 #include "common/base/cmq_clock.h"
@@ -18,18 +15,6 @@ _Static_assert(RECV_BYTES > BENCH_HANDSHAKE_BYTES_MAX, "the handshake uses the s
 
 /* ---- opening ---- */
 
-/* From here on a blocking socket with a short time-out: one system call a chunk instead of two. */
-static enum cmq_err make_blocking(int fd, struct cmq_reason *reason)
-{
-    struct timeval in = {.tv_usec = BENCH_WS_WAIT_MS * 1000}, out = {.tv_sec = 1};
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &in, sizeof in) != 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &out, sizeof out) != 0)
-        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "socket options: %s", strerror(errno));
-    return CMQ_OK;
-}
-
 enum cmq_err bench_ws_open(const struct bench_address *address, unsigned timeout_ms, struct bench_ws **ret_ws,
                            struct cmq_reason *reason)
 {
@@ -37,19 +22,19 @@ enum cmq_err bench_ws_open(const struct bench_address *address, unsigned timeout
     struct bench_ws *ws = calloc(1, sizeof *ws);
     if (ws == NULL)
         return cmq_reason_set(reason, err, "out of memory");
-    ws->fd = -1;
+    ws->link = bench_link_closed();
     bench_stream_init(&ws->stream, NULL);
     ws->memory = calloc(1, RECV_BYTES + BENCH_STREAM_SLACK);
     if (ws->memory == NULL) {
         err = cmq_reason_set(reason, err, "out of memory");
         goto out;
     }
-    err = bench_net_connect(address, (int)timeout_ms, &ws->fd, reason);
-    struct bench_handshake shake = {.fd = ws->fd, .address = address, .path = "/", .timeout_ms = timeout_ms};
+    err = bench_link_open(&ws->link, address, timeout_ms, reason);
+    struct bench_handshake shake = {.link = &ws->link, .path = "/", .timeout_ms = timeout_ms};
     if (err == CMQ_OK)
         err = bench_handshake(&shake, ws->memory, &ws->pending_bytes, reason);
     if (err == CMQ_OK)
-        err = make_blocking(ws->fd, reason);
+        err = bench_link_wait(&ws->link, BENCH_WS_WAIT_MS, reason);
 out:
     if (err == CMQ_OK)
         *ret_ws = ws;
@@ -65,17 +50,17 @@ static bool send_control(struct bench_ws *ws, unsigned opcode, const uint8_t *da
 {
     uint8_t frame[6 + sizeof ws->control] = {(uint8_t)(0x80u | opcode), (uint8_t)(0x80u | bytes)};
     memcpy(frame + 6, data, bytes);
-    return send(ws->fd, frame, 6 + bytes, MSG_NOSIGNAL) == (ssize_t)(6 + bytes);
+    return bench_link_send(&ws->link, frame, 6 + bytes) == (ssize_t)(6 + bytes);
 }
 
 void bench_ws_close(struct bench_ws *ws)
 {
     if (ws == NULL)
         return;
-    if (ws->fd >= 0) {
+    if (ws->link.fd >= 0) {
         static const uint8_t normal[] = {0x03, 0xe8}; /* 1000 */
         (void)send_control(ws, OP_CLOSE, normal, sizeof normal);
-        close(ws->fd);
+        bench_link_close(&ws->link);
     }
     free(ws->memory);
     free(ws);
@@ -182,7 +167,7 @@ enum cmq_err bench_ws_read(struct bench_ws *ws, uint64_t *ret_now_ns, struct cmq
     ssize_t got = (ssize_t)ws->pending_bytes;
     ws->pending_bytes = 0;
     if (got == 0)
-        got = recv(ws->fd, ws->memory, RECV_BYTES, 0);
+        got = bench_link_recv(&ws->link, ws->memory, RECV_BYTES);
     *ret_now_ns = cmq_clock_mono_ns();
     if (got > 0)
         return take_bytes(ws, (size_t)got, *ret_now_ns, reason);

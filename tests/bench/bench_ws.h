@@ -10,7 +10,7 @@
 #ifndef BENCH_WS_H
 #define BENCH_WS_H
 
-#include "tests/bench/bench_net.h"
+#include "tests/bench/bench_link.h"
 #include "tests/bench/bench_stream.h"
 
 #define BENCH_WS_WAIT_MS 50
@@ -22,7 +22,7 @@ struct bench_ws {
     uint64_t pings;
     bool in_message;
 
-    int fd;
+    struct bench_link link;
     uint8_t *memory;
     size_t pending_bytes; /* came behind the handshake's reply, not read yet */
     uint8_t head[14];

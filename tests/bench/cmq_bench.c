@@ -13,7 +13,7 @@
 #include "tests/bench/bench_report.h"
 #include "tests/bench/bench_topic_report.h"
 
-enum { EXIT_CHECK = 1 };
+enum { EXIT_CHECK = 1, TOKEN_BYTES = 256 };
 
 struct app {
     struct bench_args args;
@@ -21,6 +21,7 @@ struct app {
     struct bench_target target;
     struct bench_json json; /* out NULL: not wanted */
     FILE *text;
+    char token[TOKEN_BYTES];
     int exit_code;
 };
 
@@ -324,6 +325,49 @@ static void measure_all(struct app *app)
         measure_topics(app, topic_loads, CMQ_COUNT_OF(topic_loads));
 }
 
+/* A token is printed nowhere. */
+static enum cmq_err read_token(const char *path, char ret_token[TOKEN_BYTES], struct cmq_reason *reason)
+{
+    FILE *in = fopen(path, "re");
+    if (in == NULL)
+        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "%s: %s", path, strerror(errno));
+    bool good = fgets(ret_token, TOKEN_BYTES, in) != NULL;
+    fclose(in);
+    if (good)
+        ret_token[strcspn(ret_token, "\r\n")] = '\0';
+    if (!good || ret_token[0] == '\0' || strlen(ret_token) == TOKEN_BYTES - 1)
+        return cmq_reason_set(reason, CMQ_ERR_INVALID, "%s: its first line is no token", path);
+    return CMQ_OK;
+}
+
+/* How both ports are spoken to. */
+static enum cmq_err open_security(struct app *app, struct cmq_reason *reason)
+{
+    const struct bench_args *args = &app->args;
+    struct bench_address *ports[] = {&app->target.ingest, &app->target.dispatcher};
+    const char *ca = args->tls_ca != NULL ? args->tls_ca : app->conf.tls_cert_file;
+    enum cmq_err err = CMQ_OK;
+    if (args->tls && ca[0] == '\0')
+        return cmq_reason_set(reason, CMQ_ERR_INVALID, "%s has no tls.cert_file: --tls-ca is needed",
+                              args->config);
+    if (args->token_file != NULL)
+        err = read_token(args->token_file, app->token, reason);
+    for (size_t i = 0; i < CMQ_COUNT_OF(ports) && err == CMQ_OK; i++) {
+        ports[i]->token = args->token_file != NULL ? app->token : NULL;
+        if (ca[0] != '\0')
+            err = bench_tls_new(ca, args->tls_name != NULL ? args->tls_name : ports[i]->host, &ports[i]->tls,
+                                reason);
+    }
+    return err;
+}
+
+static void security_text(FILE *out, const struct bench_target *target)
+{
+    if (target->ingest.tls != NULL)
+        fprintf(out, "tls       : HTTP %s; WebSocket %s\n", bench_tls_text(target->ingest.tls),
+                bench_tls_text(target->dispatcher.tls));
+}
+
 static enum cmq_err open_target(struct app *app, struct cmq_reason *reason)
 {
     const struct bench_args *args = &app->args;
@@ -338,6 +382,8 @@ static enum cmq_err open_target(struct app *app, struct cmq_reason *reason)
         err = bench_net_resolve(args->ws_host != NULL ? args->ws_host : conf->dispatcher_listen,
                                 args->ws_port != 0 ? args->ws_port : (unsigned)conf->dispatcher_port,
                                 &target->dispatcher, reason);
+    if (err == CMQ_OK)
+        err = open_security(app, reason);
     struct cmq_reason why = {0};
     if (err == CMQ_OK && args->config == NULL)
         snprintf(target->no_stages, sizeof target->no_stages, "no --config given");
@@ -394,8 +440,11 @@ static void run_mode(struct app *app)
         bench_run_free(measure(app, app->args.mode, app->args.repeat != 0 ? (unsigned)app->args.repeat : 1));
         break;
     }
+    security_text(app->text, &app->target);
     if (app->json.out != NULL) {
         bench_json_close(&app->json, ']');
+        bench_json_text(&app->json, "tls",
+                        app->target.ingest.tls != NULL ? bench_tls_text(app->target.ingest.tls) : "");
         bench_json_close(&app->json, '}');
         fputc('\n', app->json.out);
     }
@@ -419,8 +468,11 @@ int main(int argc, char **argv)
     if (err == CMQ_OK)
         run_mode(&app);
     else
-        app.exit_code = fail(app.args.config != NULL ? EX_USAGE : EX_UNAVAILABLE, &reason);
+        app.exit_code =
+            fail(app.args.config == NULL && err == CMQ_ERR_NOT_FOUND ? EX_UNAVAILABLE : EX_USAGE, &reason);
     bench_stages_close(&app.target.stages);
+    bench_tls_free(app.target.ingest.tls);
+    bench_tls_free(app.target.dispatcher.tls);
     if (app.json.out != NULL && app.json.out != stdout &&
         (ferror(app.json.out) != 0 || fclose(app.json.out) != 0)) {
         fprintf(stderr, "cmq-bench: %s: could not be written\n", app.args.json);

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -29,6 +30,7 @@ struct frame {
 struct fake_broker {
     enum fake_fault fault;
     unsigned long at;
+    const char *_Atomic token; /* NULL: none is wanted; relaxed everywhere: set before the first connection */
     int http_fd, ws_fd;
     unsigned http_port, ws_port;
     pthread_t http_thread, ws_thread;
@@ -45,6 +47,17 @@ struct fake_broker {
 };
 
 /* ---- sockets ---- */
+
+/* head: text up to its end. */
+static bool has_token(struct fake_broker *fake, const char *head)
+{
+    const char *token = atomic_load_explicit(&fake->token, memory_order_relaxed);
+    char line[128];
+    if (token == NULL)
+        return true;
+    snprintf(line, sizeof line, "\r\nAuthorization: Bearer %s\r\n", token);
+    return strstr(head, line) != NULL;
+}
 
 static bool stopped(struct fake_broker *fake)
 {
@@ -157,7 +170,15 @@ static void deliver(struct fake_broker *fake, const char *body, size_t bytes, bo
 
 /* ---- HTTP ---- */
 
-enum answer { ANSWER_OK, ANSWER_DURABLE, ANSWER_ACCEPTED, ANSWER_REFUSE, ANSWER_RESET, ANSWER_NONE };
+enum answer {
+    ANSWER_OK,
+    ANSWER_DURABLE,
+    ANSWER_ACCEPTED,
+    ANSWER_REFUSE,
+    ANSWER_NOBODY,
+    ANSWER_RESET,
+    ANSWER_NONE
+};
 
 /* Does the body begin with message `at`? */
 static bool is_marked(const struct fake_broker *fake, const char *body, size_t bytes)
@@ -170,6 +191,8 @@ static bool is_marked(const struct fake_broker *fake, const char *body, size_t b
 static enum answer take_request(struct fake_broker *fake, const char *head, const char *body, size_t bytes)
 {
     bool marked = is_marked(fake, body, bytes);
+    if (!has_token(fake, head))
+        return ANSWER_NOBODY;
     pthread_mutex_lock(&fake->lock);
     bool once = marked && !fake->fault_done;
     fake->fault_done = fake->fault_done || marked;
@@ -192,6 +215,7 @@ static bool send_answer(struct fake_broker *fake, int fd, enum answer answer)
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
     static const char ok_close[] = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
     static const char refused[] = "HTTP/1.1 503 Full\r\nRetry-After: 1\r\ncontent-length:  2\r\n\r\n{}";
+    static const char nobody[] = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     static const char durable[] =
         "HTTP/1.1 200 OK\r\nContent-Length: 28\r\n\r\n{\"id\":\"1-0\",\"ack\":\"durable\"}";
     static const char accepted[] =
@@ -199,6 +223,8 @@ static bool send_answer(struct fake_broker *fake, int fd, enum answer answer)
     const char *text = fake->fault == FAKE_CLOSE_EACH ? ok_close : ok;
     if (answer == ANSWER_REFUSE)
         text = refused;
+    else if (answer == ANSWER_NOBODY)
+        text = nobody;
     else if (answer == ANSWER_DURABLE || answer == ANSWER_ACCEPTED)
         text = answer == ANSWER_DURABLE ? durable : accepted;
     if (answer == ANSWER_NONE)
@@ -315,7 +341,8 @@ static void serve_client(struct fake_broker *fake, int fd)
     int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     char request[2048];
-    bool open = fake_shake_hands(fd, &fake->stop, "", fake->fault == FAKE_NOISY ? 11 : SIZE_MAX, request);
+    bool open = fake_shake_hands(fd, &fake->stop, "", fake->fault == FAKE_NOISY ? 11 : SIZE_MAX, request) &&
+                has_token(fake, request);
     while (open && !stopped(fake)) {
         struct frame *frame = take_frame(fake);
         if (frame == NULL) {
@@ -376,6 +403,11 @@ void fake_broker_leave_frame(struct fake_broker *fake, const char *text)
     pthread_mutex_lock(&fake->lock);
     queue_frame(fake, frame);
     pthread_mutex_unlock(&fake->lock);
+}
+
+void fake_broker_want_token(struct fake_broker *fake, const char *token)
+{
+    atomic_store_explicit(&fake->token, token, memory_order_relaxed);
 }
 
 unsigned fake_broker_http_port(const struct fake_broker *fake)

@@ -36,6 +36,8 @@ struct fake_broker;
 struct fake_broker *fake_broker_start(enum fake_fault fault, unsigned long at);
 /* Puts a frame in the queue as if an earlier publisher had left it. */
 void fake_broker_leave_frame(struct fake_broker *fake, const char *text);
+/* From now on each request and each handshake must carry it as a bearer token. token: outlives the broker. */
+void fake_broker_want_token(struct fake_broker *fake, const char *token);
 unsigned fake_broker_http_port(const struct fake_broker *fake);
 unsigned fake_broker_ws_port(const struct fake_broker *fake);
 /* Pongs that carried the payload of the ping, masked. */
