@@ -125,11 +125,11 @@ static enum cmq_err start(void *context, struct cmq_proc *proc, struct cmq_reaso
     if (err == CMQ_OK)
         err = attach_ring(self, reason);
     if (err == CMQ_OK)
+        err = open_tls(self, reason);
+    if (err == CMQ_OK)
         err = open_source(self, reason);
     if (err == CMQ_OK)
         err = open_ledger(self, reason);
-    if (err == CMQ_OK)
-        err = open_tls(self, reason);
     if (err == CMQ_OK)
         err = open_access(self, reason);
     if (err == CMQ_OK) {

@@ -221,11 +221,12 @@ static void open_connection(struct ing_http *http, struct MHD_Connection *connec
         begin_tls(conn);
 }
 
+/* The end of a stream counts as a byte there. */
 static bool has_sent(int fd)
 {
     struct tcp_info info = {0};
     socklen_t bytes = sizeof info;
-    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && info.tcpi_bytes_received != 0;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && info.tcpi_bytes_received > 1;
 }
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
