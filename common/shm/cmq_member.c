@@ -100,6 +100,19 @@ bool cmq_ring_owner_is_alive(struct cmq_ring *ring, uint64_t owner)
            cmq_member_is_alive(ring, id);
 }
 
+bool cmq_ring_role_is_alive(struct cmq_ring *ring, enum cmq_role role)
+{
+    for (uint32_t id = 0; id < CMQ_MEMBERS_MAX; id++) {
+        const struct cmq_entry *entry = &ring->ctl->entries[id];
+        /* Pairs with the release store of join, as above. */
+        if (atomic_load_explicit(&entry->state, memory_order_acquire) == CMQ_ENTRY_ACTIVE &&
+            atomic_load_explicit(&entry->role, memory_order_relaxed) == (uint32_t)role &&
+            cmq_member_is_alive(ring, id))
+            return true;
+    }
+    return false;
+}
+
 bool cmq_member_is_silent(const struct cmq_ring *ring, uint32_t id, uint64_t now_ns)
 {
     uint64_t beat_ns = atomic_load_explicit(&ring->ctl->entries[id].beat_ns, memory_order_relaxed);

@@ -1,10 +1,8 @@
 /*
  * cmq_ring: the shared-memory rings as the stages see them. The protocol is in cmq_layout.h and docs/RINGS.md.
- * Ownership: struct cmq_ring is this process's view; attach/detach. Spans into shared memory are valid as said
- *            below.
+ * Ownership: struct cmq_ring is this process's view; attach/detach. Spans into shared memory: see each function.
  * Units: seq = number of a record, dense from first_seq; bytes; messages; milliseconds; nanoseconds (monotonic).
- * Errors: CMQ_ERR_AGAIN (nothing there yet), CMQ_ERR_FULL, CMQ_ERR_LAYOUT, CMQ_ERR_CORRUPT, CMQ_ERR_LOST, ... a
- *         call.
+ * Errors: CMQ_ERR_AGAIN (nothing there yet), CMQ_ERR_FULL, CMQ_ERR_LAYOUT, CMQ_ERR_CORRUPT, CMQ_ERR_LOST, ... a call.
  * Callers: any thread unless said otherwise.
  */
 #ifndef CMQ_RING_H
@@ -94,7 +92,7 @@ CMQ_MUST_USE enum cmq_err cmq_ring_lease(struct cmq_ring *ring, struct cmq_lease
  */
 CMQ_MUST_USE enum cmq_err cmq_ring_commit(struct cmq_ring *ring, const struct cmq_lease *lease,
                                           size_t sealed_bytes, uint32_t messages);
-/* Commits a VOID record: its place in the order, without content. */
+/* A VOID record: its place in the order, without content. */
 CMQ_MUST_USE enum cmq_err cmq_ring_commit_void(struct cmq_ring *ring, const struct cmq_lease *lease);
 /* Gives the result's room back without a result. The lease stays and ages, so that anyone may steal the
  * record. */
@@ -189,6 +187,8 @@ struct cmq_member_state {
 };
 /* Fills at most `max` entries, dead ones not yet collected included; returns how many there are. */
 size_t cmq_ring_members(struct cmq_ring *ring, struct cmq_member_state *ret_members, size_t max);
+/* Whether some member of the role lives. A few system calls. Any thread. */
+bool cmq_ring_role_is_alive(struct cmq_ring *ring, enum cmq_role role);
 /* Names this member among all that ever joined, for state that outlives the process; 0: an observer. Any thread. */
 uint64_t cmq_ring_owner(const struct cmq_ring *ring);
 /* Whether the member of that name lives (this one does). A later member with the same id has another name. Any thread. */
