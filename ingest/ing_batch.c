@@ -5,14 +5,13 @@
 
 #include "common/base/cmq_buf.h"
 #include "common/wire/cmq_batch.h"
-#include "common/wire/cmq_topic.h"
+#include "common/wire/cmq_cloudevents.h"
+#include "common/wire/cmq_mp_in.h"
 
 /* Memory of the parser and the messages stays for the next request unless a body was larger than this. */
 enum { KEEP_BYTES = 1 << 20 };
 /* What messages with ids and types may have besides the body's bytes; the ring takes as much. */
 enum { MESSAGES_EXTRA = 2048, EXTRA_SHARE = 1024 };
-
-#define TOPIC_BYTES (sizeof CMQ_TOPIC_DEFAULT - 1)
 
 struct ing_packer {
     size_t body_bytes_max;
@@ -54,8 +53,9 @@ static enum cmq_err need_parser(struct ing_packer *packer)
 /* The body as it is: text if it is UTF-8, else octets. */
 static enum cmq_err take_whole(struct ing_packer *packer, const struct ing_order *order, struct cmq_span body)
 {
-    struct cmq_message_full message = {.body = body, .text = true};
+    struct cmq_message_full message = {.body = body, .text = true, .headers = order->headers};
     enum cmq_err err = CMQ_OK;
+    message.expiry_ms = order->ttl_ms != 0 ? order->accepted_at_ms + order->ttl_ms : 0;
     if (body.bytes > packer->limits.message_bytes_max) {
         (void)snprintf(packer->error.text, sizeof packer->error.text,
                        "the message has %zu bytes; at most %zu are allowed", body.bytes,
@@ -71,7 +71,8 @@ static enum cmq_err take_whole(struct ing_packer *packer, const struct ing_order
             message.type = order->type_text;
     }
     if (err == CMQ_OK)
-        err = cmq_buf_reserve(&packer->messages, CMQ_MESSAGE_FULL_BYTES + body.bytes + message.type.bytes);
+        err = cmq_buf_reserve(&packer->messages, CMQ_MESSAGE_FULL_BYTES + body.bytes + message.type.bytes +
+                                                     message.headers.bytes);
     if (err == CMQ_OK)
         packer->messages.bytes = cmq_message_write(packer->messages.data, &message);
     return err;
@@ -80,36 +81,58 @@ static enum cmq_err take_whole(struct ing_packer *packer, const struct ing_order
 static enum cmq_err parse(struct ing_packer *packer, const struct ing_order *order, struct cmq_span body,
                           struct cmq_json_found *ret_found)
 {
+    const struct cmq_element_defaults defaults = {
+        .accepted_at_ms = order->accepted_at_ms, .ttl_ms = order->ttl_ms, .headers = order->headers};
+    /* Without them the messages of the original API are written in one pass. */
+    const struct cmq_element_defaults *given =
+        order->ttl_ms != 0 || order->headers.bytes != 0 ? &defaults : NULL;
+    struct cmq_json_parser *parser;
+    struct cmq_buf *messages = &packer->messages;
+    struct cmq_json_error *error = &packer->error;
     enum cmq_err err = need_parser(packer);
     if (err != CMQ_OK)
         return err;
-    switch (order->route) {
-    case ING_ROUTE_SINGLE:
-        return cmq_json_parse_single(packer->parser, body, &packer->limits, NULL, &packer->messages,
-                                     ret_found, &packer->error);
-    case ING_ROUTE_BATCH:
-        return cmq_json_parse_batch(packer->parser, body, &packer->limits, NULL, &packer->messages, ret_found,
-                                    &packer->error);
-    case ING_ROUTE_TOPIC_BATCH:
-        return cmq_json_parse_topic_batch(packer->parser, body, &packer->limits, NULL, &packer->messages,
-                                          ret_found, &packer->error);
-    case ING_ROUTE_TOPIC:
+    parser = packer->parser;
+    switch (order->format) {
+    case ING_FORMAT_INPUT:
+        return cmq_json_parse_single(parser, body, &packer->limits, given, messages, ret_found, error);
+    case ING_FORMAT_INPUTS:
+        return cmq_json_parse_batch(parser, body, &packer->limits, given, messages, ret_found, error);
+    case ING_FORMAT_JSON:
+        return cmq_json_parse_topic_batch(parser, body, &packer->limits, &defaults, messages, ret_found,
+                                          error);
+    case ING_FORMAT_WHOLE:
         *ret_found = (struct cmq_json_found){.messages = 1};
         return take_whole(packer, order, body);
-    case ING_ROUTE_NONE:
-    case ING_ROUTE_ROOT:
+    case ING_FORMAT_MSGPACK:
+        return cmq_mp_parse_batch(parser, body, &packer->limits, &defaults, messages, ret_found, error);
+    case ING_FORMAT_EVENT:
+        return cmq_cloudevents_parse(parser, body, &packer->limits, &defaults, messages, ret_found, error);
+    case ING_FORMAT_EVENTS:
+        return cmq_cloudevents_parse_batch(parser, body, &packer->limits, &defaults, messages, ret_found,
+                                           error);
+    case ING_FORMAT_LINES:
         break;
     }
     return CMQ_ERR_INVALID;
 }
 
-static struct ing_problem problem_of(const struct ing_packer *packer, enum cmq_err err)
+static enum ing_problem_kind malformed(enum ing_format format)
+{
+    if (format == ING_FORMAT_MSGPACK)
+        return ING_PROBLEM_MALFORMED_MSGPACK;
+    return format == ING_FORMAT_EVENT || format == ING_FORMAT_EVENTS ? ING_PROBLEM_MALFORMED_EVENT
+                                                                     : ING_PROBLEM_MALFORMED;
+}
+
+static struct ing_problem problem_of(const struct ing_packer *packer, enum ing_format format,
+                                     enum cmq_err err)
 {
     enum ing_problem_kind kind = ING_PROBLEM_INTERNAL;
     if (err == CMQ_ERR_NOMEM)
         return ing_problem_make(ING_PROBLEM_BUSY, NULL);
     if (err == CMQ_ERR_MALFORMED)
-        kind = ING_PROBLEM_MALFORMED;
+        kind = malformed(format);
     if (err == CMQ_ERR_TOO_BIG)
         kind = ING_PROBLEM_TOO_LARGE;
     return (struct ing_problem){.kind = kind,
@@ -142,10 +165,8 @@ static size_t put_head(struct ing_packer *packer, const struct ing_order *order,
         .accepted_at_ms = order->accepted_at_ms,
         .flags = (found->has_ids ? CMQ_PLAIN_HAS_IDS : 0u) | (key_bytes != 0 ? CMQ_PLAIN_HAS_KEY : 0u),
     };
-    bool named = order->route == ING_ROUTE_TOPIC || order->route == ING_ROUTE_TOPIC_BATCH;
-    size_t bytes = cmq_plain_encode_head(packer->head, &head,
-                                         named ? order->topic : cmq_span_make(CMQ_TOPIC_DEFAULT, TOPIC_BYTES),
-                                         found->messages, (uint32_t)(key_bytes + packer->messages.bytes));
+    size_t bytes = cmq_plain_encode_head(packer->head, &head, order->topic, found->messages,
+                                         (uint32_t)(key_bytes + packer->messages.bytes));
     if (key_bytes != 0)
         memcpy(packer->head + bytes, key, key_bytes);
     return bytes + key_bytes;
@@ -158,7 +179,7 @@ struct ing_problem ing_batch_pack(struct ing_packer *packer, const struct ing_or
     struct cmq_json_found found = {0};
     enum cmq_err err = parse(packer, order, body, &found);
     if (err != CMQ_OK)
-        return problem_of(packer, err);
+        return problem_of(packer, order->format, err);
     bool has_key = order->key.bytes != 0;
     if (has_key && found.has_ids)
         return ing_problem_make(ING_PROBLEM_BAD_HEADER, "Idempotency-Key covers the whole request: send it, "

@@ -19,12 +19,14 @@ struct ing_packer;
 
 /* What the head of a request says about its body. */
 struct ing_order {
-    enum ing_route route;      /* one that brings messages */
-    struct cmq_span topic;     /* of ING_ROUTE_TOPIC and ING_ROUTE_TOPIC_BATCH */
+    enum ing_format format; /* not ING_FORMAT_LINES */
+    struct cmq_span topic;
     struct cmq_span key;       /* Idempotency-Key; bytes 0: none */
-    enum cmq_type type;        /* of ING_ROUTE_TOPIC, as the next one */
+    enum cmq_type type;        /* of ING_FORMAT_WHOLE, as the next one */
     struct cmq_span type_text; /* of CMQ_TYPE_OTHER */
     uint64_t accepted_at_ms;
+    uint64_t ttl_ms;         /* of messages that do not say it; 0: none */
+    struct cmq_span headers; /* packed, for all messages; bytes 0: none */
 };
 
 struct ing_batch {

@@ -1,6 +1,7 @@
 #include "ingest/ing_http.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/tcp.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
@@ -27,62 +29,6 @@ enum { LINGER_BYTES_MAX = 64 << 20 };
 enum { TICKS_PER_SWEEP = 4, TICKS_PER_TRIM = 20 };
 
 /* ---- the request as it comes ---- */
-
-static enum MHD_Result take_body(struct conn *conn)
-{
-    if (conn->target.route == ING_ROUTE_ROOT) {
-        struct ing_reply reply;
-        ing_reply_root(&reply);
-        return ing_http_send(conn, &reply);
-    }
-    return ing_http_take_messages(conn);
-}
-
-static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_bytes,
-                                  const char *value, size_t value_bytes)
-{
-    (void)kind;
-    bool more = ing_head_add(cls, cmq_span_make(name, name_bytes),
-                             cmq_span_make(value, value == NULL ? 0 : value_bytes));
-    return more ? MHD_YES : MHD_NO;
-}
-
-/* The headers are the library's and go away with the body. */
-static void take_wish(struct conn *conn, const struct ing_head *head)
-{
-    conn->wish.ack = head->ack;
-    conn->wish.type = head->type;
-    conn->wish.key_bytes = (uint8_t)head->key.bytes;
-    if (head->key.bytes != 0)
-        memcpy(conn->wish.key, head->key.data, head->key.bytes);
-    conn->wish.type_bytes = 0;
-    if (head->type == CMQ_TYPE_OTHER) {
-        conn->wish.type_bytes = (uint8_t)head->type_text.bytes;
-        memcpy(conn->wish.type_text, head->type_text.data, head->type_text.bytes);
-    }
-}
-
-static enum MHD_Result take_head(struct conn *conn, const char *method, const char *version)
-{
-    struct ing_head head;
-    ing_head_init(&head);
-    (void)MHD_get_connection_values_n(conn->connection, MHD_HEADER_KIND, see_header, &head);
-    struct ing_problem problem =
-        ing_request_judge(&head, &conn->target, method, version, conn->http->request_bytes_max);
-    /* A reply now would make the library close the connection, as if a body were unread. */
-    bool unread = ing_request_has_body(&head) || problem.kind == ING_PROBLEM_BAD_REQUEST;
-    if (problem.kind != ING_PROBLEM_NONE && unread)
-        return ing_http_refuse_now(conn, &problem);
-    if (problem.kind != ING_PROBLEM_NONE) {
-        conn->phase = PHASE_REFUSED;
-        conn->problem = problem;
-        return MHD_YES;
-    }
-    conn->phase = PHASE_BODY;
-    take_wish(conn, &head);
-    ing_body_init(&conn->body, head.has_length ? (size_t)head.content_length : 0);
-    return MHD_YES;
-}
 
 static enum MHD_Result take_part(struct conn *conn, const char *data, size_t bytes)
 {
@@ -116,10 +62,12 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
     size_t here = *bytes;
     switch (conn->phase) {
     case PHASE_HEAD:
-        return take_head(conn, method, version);
+        return ing_http_take_head(conn, method, version);
     case PHASE_BODY:
         *bytes = 0;
-        return here != 0 ? take_part(conn, data, here) : take_body(conn);
+        if (here != 0)
+            return take_part(conn, data, here);
+        return conn->method == ING_METHOD_POST ? ing_http_take_messages(conn) : ing_http_answer_get(conn);
     case PHASE_REFUSED:
         return ing_http_refuse(conn, &conn->problem);
     case PHASE_LINGER:
@@ -153,7 +101,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
 {
     struct ing_http *http = cls;
     struct conn *conn = conn_of(connection);
-    if (conn == NULL)
+    if (conn == NULL || !conn->counted)
         return NULL;
     conn->phase = PHASE_HEAD;
     ing_target_parse(&conn->target, target);
@@ -173,6 +121,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
         return;
     *context = NULL;
     ing_body_clear(&http->pool, &conn->body);
+    ing_http_forget(conn);
     ing_watch_set(&conn->watched, ING_WATCH_IDLE);
     conn->phase = PHASE_IDLE;
     /* seq_cst on both sides with quiet: either ing_http_wait_idle sees 0 or we see quiet and signal. */
@@ -209,14 +158,24 @@ static void open_connection(struct ing_http *http, struct MHD_Connection *connec
     *socket_context = conn;
     if (conn == NULL)
         return;
+    const int fd = info->connect_fd;
+    const union MHD_ConnectionInfo *peer =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     conn->http = http;
     conn->connection = connection;
+    if (peer != NULL && peer->client_addr != NULL)
+        conn->address = cmq_address_of(peer->client_addr);
     /* Under one mutex, so that the last value written is the last count. */
     pthread_mutex_lock(&http->mutex);
-    http->open = ing_watch_add(&http->watch, &conn->watched, info->connect_fd);
+    http->open = ing_watch_add(&http->watch, &conn->watched, fd);
     cmq_ring_gauge(http->ring, CMQ_COUNT_CLIENTS, http->open);
+    conn->counted = cmq_address_counts_add(http->addresses, &conn->address, http->address_connections_max);
+    http->refused += !conn->counted;
     pthread_mutex_unlock(&http->mutex);
-    cmq_ring_count(http->ring, CMQ_COUNT_CLIENTS_TOTAL, 1);
+    cmq_ring_count(http->ring, conn->counted ? CMQ_COUNT_CLIENTS_TOTAL : CMQ_COUNT_REFUSED_ADDRESS, 1);
+    /* Ends it: the library reads the end of the stream, and on_target lets nothing through that came before. */
+    if (!conn->counted)
+        (void)shutdown(fd, SHUT_RDWR);
     if (http->tls != NULL)
         begin_tls(conn);
 }
@@ -246,6 +205,8 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
         cmq_ring_count(http->ring, CMQ_COUNT_TLS_FAILED, 1);
     pthread_mutex_lock(&http->mutex);
     http->open = ing_watch_remove(&http->watch, &conn->watched);
+    if (conn->counted)
+        cmq_address_counts_remove(http->addresses, &conn->address);
     cmq_ring_gauge(http->ring, CMQ_COUNT_CLIENTS, http->open);
     pthread_cond_broadcast(&http->gone);
     pthread_mutex_unlock(&http->mutex);
@@ -266,10 +227,26 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *
 
 /* ---- start and stop ---- */
 
+/* One of an address that has too many open costs the library nothing. */
+static bool is_crowded(struct ing_http *http, const struct sockaddr *peer)
+{
+    const struct cmq_address address = cmq_address_of(peer);
+    pthread_mutex_lock(&http->mutex);
+    bool crowded = cmq_address_counts_of(http->addresses, &address) >= http->address_connections_max;
+    http->refused += crowded;
+    pthread_mutex_unlock(&http->mutex);
+    return crowded;
+}
+
 /* In the acceptor's thread. The library closes the socket if it does not want it. */
 static void take_connection(void *context, int fd, const struct sockaddr *address, socklen_t address_bytes)
 {
     struct ing_http *http = context;
+    if (is_crowded(http, address)) {
+        cmq_ring_count(http->ring, CMQ_COUNT_REFUSED_ADDRESS, 1);
+        (void)close(fd);
+        return;
+    }
     (void)MHD_add_connection(http->daemon, fd, address, address_bytes);
 }
 
@@ -315,6 +292,8 @@ static void init_sync(struct ing_http *http)
 static void release(struct ing_http *http)
 {
     ing_accept_free(http->acceptor);
+    cmq_address_counts_free(http->addresses);
+    free(http->cors_origins);
     (void)pthread_cond_destroy(&http->gone);
     (void)pthread_mutex_destroy(&http->mutex);
     ing_watch_fini(&http->watch);
@@ -323,29 +302,49 @@ static void release(struct ing_http *http)
     free(http);
 }
 
-enum cmq_err ing_http_start(const struct ing_http_setup *setup, struct cmq_ring *ring,
-                            struct ing_admit *admit, struct ing_durable *durable, struct ing_http **ret_http,
-                            struct cmq_reason *reason)
+static struct ing_http *make(const struct ing_http_setup *setup, const struct ing_http_parts *parts)
 {
     struct ing_http *http = calloc(1, sizeof *http);
     if (http == NULL)
-        return cmq_reason_set(reason, CMQ_ERR_NOMEM, "no memory for the HTTP port");
+        return NULL;
     if (pthread_key_create(&http->packer_key, ing_http_free_packer) != 0) {
         free(http);
-        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "no thread-specific key left for the HTTP port");
+        return NULL;
     }
-    http->ring = ring;
-    http->admit = admit;
-    http->durable = durable;
+    http->ring = parts->ring;
+    http->admit = parts->admit;
+    http->durable = parts->durable;
+    http->auth = parts->auth;
     http->tls = setup->tls;
+    http->head_limits = setup->head_limits;
+    http->address_connections_max = setup->address_connections_max;
+    http->messages_rate = setup->messages_rate;
+    http->bytes_rate = setup->bytes_rate;
+    http->metrics = setup->metrics;
+    http->metrics_type = setup->metrics_type;
     http->ack = setup->ack;
     http->can_be_durable = setup->can_be_durable;
     http->request_bytes_max = setup->request_bytes_max;
     http->message_limits = setup->message_limits;
+    http->cors_origins = strdup(setup->cors_origins);
+    http->addresses = cmq_address_counts_new(setup->connections_max);
     init_sync(http);
     ing_watch_init(&http->watch, setup->head_ms * CMQ_NS_PER_MS, setup->body_rate_min);
     ing_body_pool_init(&http->pool, setup->receive_bytes_max, KEPT_BODY_BYTES);
+    if (http->cors_origins != NULL && http->addresses != NULL)
+        return http;
+    release(http);
+    return NULL;
+}
+
+enum cmq_err ing_http_start(const struct ing_http_setup *setup, const struct ing_http_parts *parts,
+                            struct ing_http **ret_http, struct cmq_reason *reason)
+{
+    struct ing_http *http = make(setup, parts);
+    if (http == NULL)
+        return cmq_reason_set(reason, CMQ_ERR_NOMEM, "no memory for the HTTP port");
     enum cmq_err err = CMQ_OK;
+    ing_http_look_around(http);
     http->daemon = start_daemon(http, setup);
     if (http->daemon == NULL)
         err = cmq_reason_set(reason, CMQ_ERR_SYSTEM, "the HTTP library does not start: %s", strerror(errno));
@@ -366,10 +365,25 @@ uint16_t ing_http_port(const struct ing_http *http)
     return ing_accept_port(http->acceptor);
 }
 
+static void tell_refused(struct ing_http *http)
+{
+    pthread_mutex_lock(&http->mutex);
+    const uint64_t refused = http->refused;
+    http->refused = 0;
+    pthread_mutex_unlock(&http->mutex);
+    if (refused != 0)
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED,
+                "count=%" PRIu64
+                " text=\"connections refused: an address has ingest.address_connections_max\"",
+                refused);
+}
+
 void ing_http_tick(struct ing_http *http, uint64_t now_ns)
 {
     http->ticks++;
+    ing_http_look_around(http);
     if (http->ticks % TICKS_PER_SWEEP == 0) {
+        tell_refused(http);
         size_t late = ing_watch_sweep(&http->watch, now_ns);
         if (late != 0) {
             cmq_ring_count(http->ring, CMQ_COUNT_CLIENTS_DROPPED, late);

@@ -1,14 +1,14 @@
 /*
  * ing_http: the HTTP port: connections, the life of a request, replies. The only user of libmicrohttpd,
- *           with ing_http_reply and ing_http_take.
- * Ownership: struct ing_http is heap memory; ring, admit and durable are borrowed and must outlive it.
+ *           with the other files named ing_http_.
+ * Ownership: struct ing_http is heap memory; its parts are borrowed and must outlive it.
  * Units: bytes, messages, seconds, nanoseconds (monotonic).
  * Errors: at start only, with a reason; clients get replies.
  * Callers: one thread (the stage's main thread); the workers are private.
  *
  * The life of a request:
  *   - its first line arrives: the time that it may take begins;
- *   - the head is judged (ing_request); a refusal is answered at once;
+ *   - the head is judged (ing_request), and who asks (ing_http_auth); a refusal is answered at once;
  *   - the body is collected (ing_body), then parsed and packed whole (ing_batch);
  *   - the record is published (ing_admit): 200 with its id if `accepted` is enough;
  *   - no room: the connection is suspended, so that no worker waits, and goes on when its ticket is done;
@@ -20,6 +20,8 @@
 #ifndef ING_HTTP_H
 #define ING_HTTP_H
 
+#include "common/auth/cmq_auth.h"
+#include "common/base/cmq_buf.h"
 #include "common/base/cmq_reason.h"
 #include "common/shm/cmq_ring.h"
 #include "common/wire/cmq_json_in.h"
@@ -41,14 +43,29 @@ struct ing_http_setup {
     uint64_t head_ms;
     uint64_t body_rate_min; /* bytes a second, > 0 */
     struct cmq_json_limits message_limits;
+    struct ing_head_limits head_limits;
+    uint32_t address_connections_max;
+    uint64_t messages_rate, bytes_rate; /* of a token without own limits; 0: none */
+    const char *cors_origins;           /* used during ing_http_start only */
+    /* GET /metrics; NULL: refused. */
+    enum cmq_err (*metrics)(struct cmq_ring *ring, struct cmq_buf *text);
+    const char *metrics_type;
     enum ing_ack ack;    /* for requests that ask for nothing */
     struct ing_tls *tls; /* borrowed, must outlive the port; NULL: clear text */
     bool can_be_durable; /* the log is flushed; else the reply to a request for durable says accepted */
 };
 
-CMQ_MUST_USE enum cmq_err ing_http_start(const struct ing_http_setup *setup, struct cmq_ring *ring,
-                                         struct ing_admit *admit, struct ing_durable *durable,
-                                         struct ing_http **ret_http, struct cmq_reason *reason);
+/* What it uses and does not own. */
+struct ing_http_parts {
+    struct cmq_ring *ring;
+    struct ing_admit *admit;
+    struct ing_durable *durable;
+    struct cmq_auth *auth;
+};
+
+CMQ_MUST_USE enum cmq_err ing_http_start(const struct ing_http_setup *setup,
+                                         const struct ing_http_parts *parts, struct ing_http **ret_http,
+                                         struct cmq_reason *reason);
 uint16_t ing_http_port(const struct ing_http *http);
 /* Housekeeping, about four times a second. */
 void ing_http_tick(struct ing_http *http, uint64_t now_ns);

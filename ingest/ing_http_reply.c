@@ -10,26 +10,47 @@ static void count_refusal(struct ing_http *http, enum ing_problem_kind kind)
 {
     static const enum cmq_counter counter[] = {[ING_REFUSAL_BAD] = CMQ_COUNT_REJECTED_BAD,
                                                [ING_REFUSAL_LARGE] = CMQ_COUNT_REJECTED_LARGE,
+                                               [ING_REFUSAL_AUTH] = CMQ_COUNT_REJECTED_AUTH,
+                                               [ING_REFUSAL_RATE] = CMQ_COUNT_REJECTED_RATE,
                                                [ING_REFUSAL_FULL] = CMQ_COUNT_REJECTED_FULL};
     cmq_ring_count(http->ring, counter[ing_problem_info(kind)->refusal], 1);
 }
 
+/* All fields but the framing. */
+static void fill_fields(struct conn *conn, const struct ing_reply *reply, struct ing_fields *fields)
+{
+    ing_fields_init(fields);
+    ing_reply_fields(reply, fields);
+    ing_http_page_fields(conn, fields);
+    ing_http_rate_fields(conn, fields);
+}
+
 static bool add_headers(struct conn *conn, struct MHD_Response *response, const struct ing_reply *reply)
 {
+    struct ing_fields fields;
     bool close = reply->close || atomic_load_explicit(&conn->http->quiet, memory_order_relaxed);
-    if (MHD_add_response_header(response, "Content-Type", reply->type) != MHD_YES)
-        return false;
-    if (reply->allow != NULL && MHD_add_response_header(response, "Allow", reply->allow) != MHD_YES)
-        return false;
-    if (reply->retry_after && MHD_add_response_header(response, "Retry-After", "1") != MHD_YES)
-        return false;
+    fill_fields(conn, reply, &fields);
+    for (size_t i = 0; i < fields.count; i++)
+        if (MHD_add_response_header(response, fields.field[i].name, fields.field[i].value) != MHD_YES)
+            return false;
     return !close || MHD_add_response_header(response, "Connection", "close") == MHD_YES;
+}
+
+/* Whoever does not read his reply is ended like one who does not send his request. */
+static void watch_reply(struct conn *conn, size_t bytes)
+{
+    const uint64_t now_ns = cmq_clock_mono_ns();
+    ing_watch_set(&conn->watched, ing_watch_body_deadline(&conn->http->watch, now_ns, bytes));
+    if (conn->method == ING_METHOD_POST)
+        cmq_ring_observe(conn->http->ring, CMQ_HIST_REQUEST, now_ns - conn->start_ns);
 }
 
 enum MHD_Result ing_http_send(struct conn *conn, const struct ing_reply *reply)
 {
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        reply->body_bytes, (void *)(uintptr_t)reply->body, MHD_RESPMEM_MUST_COPY);
+    const uint8_t *body = reply->text != NULL ? reply->text : reply->body;
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(reply->body_bytes, (void *)(uintptr_t)body,
+                                        reply->lasting ? MHD_RESPMEM_PERSISTENT : MHD_RESPMEM_MUST_COPY);
     if (response == NULL)
         return MHD_NO;
     enum MHD_Result result = MHD_NO;
@@ -37,16 +58,22 @@ enum MHD_Result ing_http_send(struct conn *conn, const struct ing_reply *reply)
         result = MHD_queue_response(conn->connection, reply->status, response);
     MHD_destroy_response(response);
     conn->phase = PHASE_ANSWERED;
-    ing_watch_set(&conn->watched, ING_WATCH_BUSY);
+    watch_reply(conn, reply->body_bytes);
     cmq_ring_count(conn->http->ring, CMQ_COUNT_REQUESTS, 1);
     return result;
+}
+
+static void fill_refusal(struct conn *conn, const struct ing_problem *problem, struct ing_reply *reply)
+{
+    ing_reply_problem(reply, problem, ing_route_allow(conn->target.route));
+    reply->challenge = ing_http_challenge(conn, problem->kind);
+    count_refusal(conn->http, problem->kind);
 }
 
 enum MHD_Result ing_http_refuse(struct conn *conn, const struct ing_problem *problem)
 {
     struct ing_reply reply;
-    ing_reply_problem(&reply, problem, ing_request_allow(conn->target.route));
-    count_refusal(conn->http, problem->kind);
+    fill_refusal(conn, problem, &reply);
     return ing_http_send(conn, &reply);
 }
 
@@ -60,13 +87,12 @@ bool ing_http_write_last(struct conn *conn, const void *data, size_t bytes)
     return written;
 }
 
-enum MHD_Result ing_http_refuse_now(struct conn *conn, const struct ing_problem *problem)
+enum MHD_Result ing_http_send_now(struct conn *conn, const struct ing_reply *reply)
 {
-    struct ing_reply reply;
+    struct ing_fields fields;
     uint8_t text[ING_REPLY_TEXT_BYTES_MAX];
-    ing_reply_problem(&reply, problem, ing_request_allow(conn->target.route));
-    size_t bytes = ing_reply_text(text, &reply, (time_t)(cmq_clock_wall_ms() / 1000u));
-    count_refusal(conn->http, problem->kind);
+    fill_fields(conn, reply, &fields);
+    size_t bytes = ing_reply_text(text, reply, &fields, (time_t)(cmq_clock_wall_ms() / 1000u));
     cmq_ring_count(conn->http->ring, CMQ_COUNT_REQUESTS, 1);
     ing_body_clear(&conn->http->pool, &conn->body);
     if (!ing_http_write_last(conn, text, bytes))
@@ -75,6 +101,13 @@ enum MHD_Result ing_http_refuse_now(struct conn *conn, const struct ing_problem 
     conn->lingered_bytes = 0;
     ing_watch_set(&conn->watched, cmq_clock_mono_ns() + ING_WATCH_LINGER_NS);
     return MHD_YES;
+}
+
+enum MHD_Result ing_http_refuse_now(struct conn *conn, const struct ing_problem *problem)
+{
+    struct ing_reply reply;
+    fill_refusal(conn, problem, &reply);
+    return ing_http_send_now(conn, &reply);
 }
 
 enum MHD_Result ing_http_answer_unpublished(struct conn *conn, enum cmq_err err)

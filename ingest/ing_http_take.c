@@ -95,12 +95,14 @@ static bool wants_durable(const struct ing_http *http, const struct conn *conn)
 static struct ing_order order_of(const struct conn *conn)
 {
     return (struct ing_order){
-        .route = conn->target.route,
-        .topic = cmq_span_make(conn->target.topic, conn->target.topic_bytes),
+        .format = conn->format,
+        .topic = ing_target_topic(&conn->target),
         .key = cmq_span_make(conn->wish.key, conn->wish.key_bytes),
         .type = conn->wish.type,
         .type_text = cmq_span_make(conn->wish.type_text, conn->wish.type_bytes),
         .accepted_at_ms = cmq_clock_wall_ms(),
+        .ttl_ms = conn->wish.ttl_ms,
+        .headers = cmq_span_make(conn->wish.headers, conn->wish.headers_bytes),
     };
 }
 
@@ -125,13 +127,14 @@ static struct ing_problem pack(struct conn *conn, struct ing_packer *packer, str
     memset((uint8_t *)(uintptr_t)body.data + body.bytes, 0, CMQ_JSON_PADDING);
     cmq_ring_count(conn->http->ring, CMQ_COUNT_BYTES_IN, body.bytes);
     const struct ing_order order = order_of(conn);
+    const size_t bytes = body.bytes;
     struct ing_problem problem = ing_batch_pack(packer, &order, body, ret_batch);
     ing_body_clear(&conn->http->pool, &conn->body);
     conn->messages = ret_batch->count;
     conn->has_ids = ret_batch->has_ids;
     conn->has_key = ret_batch->has_key;
     conn->durable = wants_durable(conn->http, conn);
-    return problem;
+    return problem.kind == ING_PROBLEM_NONE ? ing_http_take_rate(conn, conn->messages, bytes) : problem;
 }
 
 enum MHD_Result ing_http_take_messages(struct conn *conn)

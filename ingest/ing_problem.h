@@ -16,8 +16,8 @@
 #define ING_OFFSET_NONE SIZE_MAX
 #define ING_INDEX_NONE  UINT32_MAX
 
-/* What the counters call it, and whether the same request may succeed later (Retry-After: 1). */
-enum ing_refusal { ING_REFUSAL_BAD, ING_REFUSAL_LARGE, ING_REFUSAL_FULL };
+/* What the counters call it, and whether the same request may succeed later (FULL: Retry-After: 1; RATE: as it is known). */
+enum ing_refusal { ING_REFUSAL_BAD, ING_REFUSAL_LARGE, ING_REFUSAL_AUTH, ING_REFUSAL_RATE, ING_REFUSAL_FULL };
 
 /* Of a request that is in the ring already, whatever becomes of the log. */
 #define ING_MAY_BE_KEPT                                                                                 \
@@ -31,7 +31,21 @@ enum ing_refusal { ING_REFUSAL_BAD, ING_REFUSAL_LARGE, ING_REFUSAL_FULL };
       "A header of this request has a value that is not allowed.")                                           \
     X(BAD_TOPIC, 400, BAD, "bad-topic", "Bad topic",                                                         \
       "A topic is 1 to 32 levels of A-Z a-z 0-9 _ - with dots between them, at most 255 bytes.")             \
+    X(TOKEN_IN_URL, 400, AUTH, "token-in-url", "Token in the URL",                                           \
+      "tokens do not belong in a URL: it is written to logs on the way. Send it as Authorization: Bearer, "  \
+      "or as X-API-Key, and make a new one.")                                                                \
     X(MALFORMED, 400, BAD, "malformed-json", "Malformed JSON", "The body is not the JSON that is expected.") \
+    X(MALFORMED_MSGPACK, 400, BAD, "malformed-msgpack", "Malformed MessagePack",                             \
+      "The body is not the MessagePack that is expected.")                                                   \
+    X(MALFORMED_EVENT, 400, BAD, "malformed-event", "Malformed CloudEvent",                                  \
+      "The body is not a CloudEvent (version 1.0, JSON), or not an array of them.")                          \
+    X(MALFORMED_LINES, 400, BAD, "malformed-lines", "No line was taken",                                     \
+      "Every line of this body was refused; errors says why.")                                               \
+    X(MALFORMED_GZIP, 400, BAD, "malformed-gzip", "Malformed gzip",                                          \
+      "The body is not gzip, or ends too early.")                                                            \
+    X(UNAUTHORIZED, 401, AUTH, "unauthorized", "Unauthorized",                                               \
+      "Send a token that is valid: Authorization: Bearer cmq_..., or X-API-Key: cmq_....")                   \
+    X(FORBIDDEN, 403, AUTH, "forbidden", "Forbidden", "this token has no right to publish to this topic")    \
     X(RESERVED_TOPIC, 403, BAD, "reserved-topic", "Reserved topic",                                          \
       "Topics that begin with '$' belong to the broker. Publish to another one.")                            \
     X(NOT_FOUND, 404, BAD, "not-found", "Not found",                                                         \
@@ -46,7 +60,14 @@ enum ing_refusal { ING_REFUSAL_BAD, ING_REFUSAL_LARGE, ING_REFUSAL_FULL };
     X(MEDIA_TYPE, 415, BAD, "unsupported-media-type", "Unsupported media type",                              \
       "Send JSON with the header Content-Type: application/json (no charset, or charset=utf-8).")            \
     X(CODING, 415, BAD, "unsupported-content-coding", "Unsupported content coding",                          \
-      "Send the body uncompressed, without a Content-Encoding header.")                                      \
+      "Send the body without a Content-Encoding header (gzip is taken if ingest.gzip is on).")               \
+    X(TOO_MANY_FAILURES, 429, RATE, "too-many-failures", "Too many failed attempts",                         \
+      "Too many wrong tokens came from this address. Wait a minute; a valid token passes.")                  \
+    X(RATE, 429, RATE, "rate-limited", "Rate limit",                                                         \
+      "This token has sent its messages or bytes for now, and nothing of this request was kept. Send it "    \
+      "again after Retry-After.")                                                                            \
+    X(HEADERS, 431, BAD, "too-many-headers", "Too many headers",                                             \
+      "The request has more header lines than ingest.headers_max.")                                          \
     X(INTERNAL, 500, FULL, "internal", "Internal error", "The broker could not take the request.")           \
     X(FULL, 503, FULL, "full", "The broker is full",                                                         \
       "Consumers are slower than publishers. Send the request again later.")                                 \
@@ -59,13 +80,15 @@ enum ing_refusal { ING_REFUSAL_BAD, ING_REFUSAL_LARGE, ING_REFUSAL_FULL };
     X(BUSY, 503, FULL, "busy", "Too many requests at once",                                                  \
       "The memory for request bodies is in use. Send the request again later.")                              \
     X(DRAINING, 503, FULL, "draining", "The broker is going down",                                           \
-      "This instance takes no new messages. Send the request again, on a new connection.")
+      "This instance takes no new messages. Send the request again, on a new connection.")                   \
+    X(NOT_READY, 503, FULL, "not-ready", "Not ready", "The broker cannot take messages now.")
 
 enum ing_problem_kind {
     ING_PROBLEM_NONE,
 #define X(name, status, refusal, slug, title, detail) ING_PROBLEM_##name,
     ING_PROBLEM_MAP(X)
 #undef X
+        ING_PROBLEM_COUNT
 };
 
 struct ing_problem {
@@ -73,6 +96,7 @@ struct ing_problem {
     const char *detail; /* NULL: the default; of the client at most a name of a member, in ASCII */
     size_t offset;      /* ING_OFFSET_NONE: not known */
     uint32_t index;     /* of a message; ING_INDEX_NONE: not inside one */
+    uint32_t retry_s;   /* of ING_REFUSAL_RATE; 0: 1 */
 };
 
 struct ing_problem_info {

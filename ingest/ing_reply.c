@@ -8,23 +8,65 @@ static const char root_text[] = "CipherMQ takes messages here.\n"
                                 "POST /input                     {\"content\":\"...\"}\n"
                                 "POST /input/batch               {\"messages\":[{\"content\":\"...\"},...]}\n"
                                 "POST /v1/topics/{topic}         any content\n"
-                                "POST /v1/topics/{topic}/batch   [\"...\",{\"data\":...},...]\n";
+                                "POST /v1/topics/{topic}/batch   [\"...\",{\"data\":...},...]\n"
+                                "GET  /v1/openapi.json           all of it\n";
+
+static void begin(struct ing_reply *reply, unsigned status, const char *type)
+{
+    /* Not the whole struct: this runs for every message. */
+    reply->status = status;
+    reply->type = type;
+    reply->allow = NULL;
+    reply->challenge = NULL;
+    reply->retry_after_s = 0;
+    reply->close = false;
+    reply->body_bytes = 0;
+    reply->text = NULL;
+    reply->lasting = false;
+}
+
+void ing_reply_text_of(struct ing_reply *ret_reply, const char *type, struct cmq_span text)
+{
+    begin(ret_reply, 200, type);
+    ret_reply->text = text.data;
+    ret_reply->body_bytes = text.bytes;
+    ret_reply->lasting = true;
+}
 
 void ing_reply_root(struct ing_reply *ret_reply)
 {
-    *ret_reply = (struct ing_reply){.status = 200, .type = "text/plain; charset=utf-8"};
-    ret_reply->body_bytes = sizeof root_text - 1;
-    memcpy(ret_reply->body, root_text, sizeof root_text - 1);
+    ing_reply_text_of(ret_reply, "text/plain; charset=utf-8", cmq_span_make(root_text, sizeof root_text - 1));
+}
+
+void ing_reply_status(struct ing_reply *ret_reply, const char *status)
+{
+    begin(ret_reply, 200, "application/json");
+    uint8_t *dst = ing_text_put(ret_reply->body, "{\"status\":\"");
+    dst = ing_text_put(ing_text_put(dst, status), "\"}");
+    ret_reply->body_bytes = (size_t)(dst - ret_reply->body);
+}
+
+void ing_reply_options(struct ing_reply *ret_reply, const char *allow)
+{
+    begin(ret_reply, 204, NULL);
+    ret_reply->allow = allow;
+}
+
+void ing_reply_fields(const struct ing_reply *reply, struct ing_fields *fields)
+{
+    if (reply->type != NULL)
+        ing_fields_put(fields, "Content-Type", reply->type);
+    if (reply->allow != NULL)
+        ing_fields_put(fields, "Allow", reply->allow);
+    if (reply->challenge != NULL)
+        ing_fields_put(fields, "WWW-Authenticate", reply->challenge);
+    if (reply->retry_after_s != 0)
+        ing_fields_put_u64(fields, "Retry-After", reply->retry_after_s);
 }
 
 void ing_reply_accepted(struct ing_reply *ret_reply, const struct ing_accepted *accepted)
 {
-    /* Not the whole struct: this runs for every message. */
-    ret_reply->status = 200;
-    ret_reply->type = "application/json";
-    ret_reply->allow = NULL;
-    ret_reply->retry_after = false;
-    ret_reply->close = false;
+    begin(ret_reply, 200, "application/json");
     uint8_t *dst = ing_text_put(ret_reply->body, "{\"id\":");
     if (accepted->count == 0) {
         dst = ing_text_put(dst, "null");
@@ -52,11 +94,12 @@ void ing_reply_accepted(struct ing_reply *ret_reply, const struct ing_accepted *
 void ing_reply_problem(struct ing_reply *ret_reply, const struct ing_problem *problem, const char *allow)
 {
     const struct ing_problem_info *info = ing_problem_info(problem->kind);
-    ret_reply->status = info->status;
-    ret_reply->type = "application/problem+json";
+    begin(ret_reply, info->status, "application/problem+json");
     ret_reply->allow = problem->kind == ING_PROBLEM_METHOD ? allow : NULL;
-    ret_reply->retry_after = info->refusal == ING_REFUSAL_FULL;
-    ret_reply->close = problem->kind == ING_PROBLEM_BAD_REQUEST || problem->kind == ING_PROBLEM_DRAINING;
+    if (info->refusal == ING_REFUSAL_FULL || info->refusal == ING_REFUSAL_RATE)
+        ret_reply->retry_after_s = problem->retry_s != 0 ? problem->retry_s : 1;
+    ret_reply->close = problem->kind == ING_PROBLEM_BAD_REQUEST || problem->kind == ING_PROBLEM_DRAINING ||
+                       problem->kind == ING_PROBLEM_HEADERS;
     ret_reply->body_bytes = ing_problem_write(ret_reply->body, problem);
 }
 
@@ -97,6 +140,8 @@ static const char *reason_phrase(unsigned status)
     switch (status) {
     case 400:
         return " Bad Request";
+    case 401:
+        return " Unauthorized";
     case 403:
         return " Forbidden";
     case 404:
@@ -109,13 +154,18 @@ static const char *reason_phrase(unsigned status)
         return " Content Too Large";
     case 415:
         return " Unsupported Media Type";
+    case 429:
+        return " Too Many Requests";
+    case 431:
+        return " Request Header Fields Too Large";
     case 503:
         return " Service Unavailable";
     }
     return " Error";
 }
 
-size_t ing_reply_text(uint8_t ret_text[ING_REPLY_TEXT_BYTES_MAX], const struct ing_reply *reply, time_t now)
+size_t ing_reply_text(uint8_t ret_text[ING_REPLY_TEXT_BYTES_MAX], const struct ing_reply *reply,
+                      const struct ing_fields *fields, time_t now)
 {
     char date[40];
     struct tm parts;
@@ -127,12 +177,11 @@ size_t ing_reply_text(uint8_t ret_text[ING_REPLY_TEXT_BYTES_MAX], const struct i
     dst = ing_text_put(dst, reason_phrase(reply->status));
     dst = ing_text_put(dst, "\r\nDate: ");
     dst = ing_text_put(dst, date);
-    dst = ing_text_put(dst, "\r\nConnection: close\r\nContent-Type: ");
-    dst = ing_text_put(dst, reply->type);
-    if (reply->allow != NULL)
-        dst = ing_text_put(ing_text_put(dst, "\r\nAllow: "), reply->allow);
-    if (reply->retry_after)
-        dst = ing_text_put(dst, "\r\nRetry-After: 1");
+    dst = ing_text_put(dst, "\r\nConnection: close");
+    for (size_t i = 0; i < fields->count; i++) {
+        dst = ing_text_put(ing_text_put(dst, "\r\n"), fields->field[i].name);
+        dst = ing_text_put(ing_text_put(dst, ": "), fields->field[i].value);
+    }
     dst = ing_text_put(dst, "\r\nContent-Length: ");
     dst = ing_text_put_u64(dst, reply->body_bytes);
     dst = ing_text_put(dst, "\r\n\r\n");

@@ -1,251 +1,14 @@
 #include "ingest/ing_request.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-#include "common/wire/cmq_topic.h"
-
-/* Header names that matter here. All of them may come once only. */
-enum known {
-    HOST,
-    CONTENT_LENGTH,
-    TRANSFER_ENCODING,
-    CONTENT_TYPE,
-    CONTENT_ENCODING,
-    AUTHORIZATION,
-    EXPECT,
-    ACK,
-    KEY,
-    KNOWN_COUNT
-};
-
-static const struct {
-    const char *name;
-    size_t bytes;
-    const char *twice;
-} known_table[KNOWN_COUNT] = {
-    [HOST] = {"host", 4, "The header Host may come only once."},
-    [CONTENT_LENGTH] = {"content-length", 14, "The header Content-Length may come only once."},
-    [TRANSFER_ENCODING] = {"transfer-encoding", 17, "The header Transfer-Encoding may come only once."},
-    [CONTENT_TYPE] = {"content-type", 12, "The header Content-Type may come only once."},
-    [CONTENT_ENCODING] = {"content-encoding", 16, "The header Content-Encoding may come only once."},
-    [AUTHORIZATION] = {"authorization", 13, "The header Authorization may come only once."},
-    [EXPECT] = {"expect", 6, "The header Expect may come only once."},
-    [ACK] = {"cmq-ack", 7, "The header CMQ-Ack may come only once."},
-    [KEY] = {"idempotency-key", 15, "The header Idempotency-Key may come only once."},
-};
-
-static bool name_is_token(struct cmq_span name)
-{
-    for (size_t i = 0; i < name.bytes; i++)
-        if (!cmq_is_token_byte(name.data[i]))
-            return false;
-    return name.bytes != 0;
-}
-
-/* field-vchar, blank and tab (RFC 9110 section 5.5) */
-static bool value_is_clean(struct cmq_span value)
-{
-    for (size_t i = 0; i < value.bytes; i++)
-        if ((value.data[i] < 0x20 && value.data[i] != '\t') || value.data[i] == 0x7f)
-            return false;
-    return true;
-}
-
-static bool equals(struct cmq_span span, const char *lower, size_t bytes)
-{
-    return span.bytes == bytes && strncasecmp((const char *)span.data, lower, bytes) == 0;
-}
-
-static bool parse_length(struct cmq_span value, uint64_t *ret_length)
-{
-    uint64_t length = 0;
-    for (size_t i = 0; i < value.bytes; i++) {
-        unsigned digit = (unsigned)value.data[i] - '0';
-        if (digit > 9 || __builtin_mul_overflow(length, 10u, &length) ||
-            __builtin_add_overflow(length, digit, &length))
-            return false;
-    }
-    if (value.bytes == 0)
-        return false;
-    *ret_length = length;
-    return true;
-}
-
-static enum known find_known(struct cmq_span name)
-{
-    for (unsigned i = 0; i < KNOWN_COUNT; i++)
-        if (equals(name, known_table[i].name, known_table[i].bytes))
-            return (enum known)i;
-    return KNOWN_COUNT;
-}
-
-static void take_ack(struct ing_head *head, struct cmq_span value)
-{
-    if (equals(value, "durable", 7))
-        head->ack = ING_ACK_DURABLE;
-    else if (equals(value, "accepted", 8))
-        head->ack = ING_ACK_ACCEPTED;
-    else
-        head->wrong = "CMQ-Ack must be accepted or durable.";
-}
-
-static void take_key(struct ing_head *head, struct cmq_span value)
-{
-    head->key = value;
-    if (!cmq_message_id_is_good(value))
-        head->wrong = "Idempotency-Key must be 1 to 128 visible ASCII characters.";
-}
-
-static const char *take_known(struct ing_head *head, enum known known, struct cmq_span value)
-{
-    switch (known) {
-    case CONTENT_LENGTH:
-        head->has_length = true;
-        return parse_length(value, &head->content_length) ? NULL
-                                                          : "Content-Length must be one decimal number.";
-    case TRANSFER_ENCODING:
-        head->chunked = true;
-        return equals(value, "chunked", 7) ? NULL : "The only Transfer-Encoding understood is chunked.";
-    case CONTENT_TYPE:
-        head->type_text = value;
-        head->type = cmq_type_of(value);
-        return NULL;
-    case CONTENT_ENCODING:
-        head->coding_is_identity = equals(value, "identity", 8);
-        return NULL;
-    case ACK:
-        take_ack(head, value);
-        return NULL;
-    case KEY:
-        take_key(head, value);
-        return NULL;
-    case HOST:
-    case AUTHORIZATION:
-    case EXPECT:
-    case KNOWN_COUNT:
-        return NULL;
-    }
-    return NULL;
-}
-
-void ing_head_init(struct ing_head *head)
-{
-    *head = (struct ing_head){.coding_is_identity = true};
-}
-
-bool ing_head_add(struct ing_head *head, struct cmq_span name, struct cmq_span value)
-{
-    if (head->broken != NULL)
-        return false;
-    if (!name_is_token(name)) {
-        head->broken = "A header name has a byte that is not allowed, perhaps a blank before the colon.";
-        return false;
-    }
-    if (!value_is_clean(value)) {
-        head->broken = "A header value has a control byte.";
-        return false;
-    }
-    enum known known = find_known(name);
-    if (known == KNOWN_COUNT)
-        return true;
-    uint32_t bit = 1u << known;
-    if ((head->seen & bit) != 0)
-        head->broken = known_table[known].twice;
-    else
-        head->broken = take_known(head, known, cmq_type_trim(value));
-    head->seen |= bit;
-    return head->broken == NULL;
-}
-
-/* absolute-form (RFC 9112 section 3.2.2) -> path */
-static const char *target_path(const char *target)
-{
-    if (strncasecmp(target, "http://", 7) != 0)
-        return target;
-    const char *path = strchr(target + 7, '/');
-    return path != NULL ? path : "/";
-}
-
-static bool is_path(struct cmq_span path, const char *wanted)
-{
-    size_t bytes = strlen(wanted);
-    return path.bytes == bytes && memcmp(path.data, wanted, bytes) == 0;
-}
-
-static void take_topic(struct ing_target *target, struct cmq_span topic)
-{
-    struct cmq_reason reason;
-    target->wrong = ING_PROBLEM_NONE;
-    target->topic_bytes = 0;
-    if (cmq_topic_check(topic, true, &reason) != CMQ_OK) {
-        target->wrong = ING_PROBLEM_BAD_TOPIC;
-        (void)snprintf(target->detail, sizeof target->detail, "The %.*s.", (int)sizeof target->detail - 8,
-                       reason.text);
-        return;
-    }
-    if (topic.data[0] == '$')
-        target->wrong = ING_PROBLEM_RESERVED_TOPIC;
-    target->detail[0] = '\0';
-    target->topic_bytes = (uint8_t)topic.bytes;
-    memcpy(target->topic, topic.data, topic.bytes);
-}
-
-static void parse_topic_path(struct ing_target *target, struct cmq_span rest)
-{
-    static const char batch[] = "/batch";
-    const size_t batch_bytes = sizeof batch - 1;
-    target->route = ING_ROUTE_TOPIC;
-    if (rest.bytes >= batch_bytes && memcmp(rest.data + rest.bytes - batch_bytes, batch, batch_bytes) == 0) {
-        target->route = ING_ROUTE_TOPIC_BATCH;
-        rest.bytes -= batch_bytes;
-    }
-    if (rest.bytes != 0 && memchr(rest.data, '%', rest.bytes) != NULL)
-        target->route = ING_ROUTE_NONE;
-    else
-        take_topic(target, rest);
-}
-
-void ing_target_parse(struct ing_target *ret_target, const char *text)
-{
-    static const char topics[] = "/v1/topics/";
-    const char *begin = target_path(text);
-    const struct cmq_span path = cmq_span_make(begin, strcspn(begin, "?"));
-    ret_target->wrong = ING_PROBLEM_NONE;
-    ret_target->topic_bytes = 0;
-    ret_target->route = ING_ROUTE_NONE;
-    if (is_path(path, "/input"))
-        ret_target->route = ING_ROUTE_SINGLE;
-    else if (is_path(path, "/input/batch"))
-        ret_target->route = ING_ROUTE_BATCH;
-    else if (is_path(path, "/"))
-        ret_target->route = ING_ROUTE_ROOT;
-    else if (path.bytes >= sizeof topics - 1 && memcmp(begin, topics, sizeof topics - 1) == 0)
-        parse_topic_path(ret_target,
-                         cmq_span_make(begin + sizeof topics - 1, path.bytes - (sizeof topics - 1)));
-}
-
-const char *ing_request_allow(enum ing_route route)
-{
-    switch (route) {
-    case ING_ROUTE_ROOT:
-        return "GET, HEAD";
-    case ING_ROUTE_SINGLE:
-    case ING_ROUTE_BATCH:
-    case ING_ROUTE_TOPIC:
-    case ING_ROUTE_TOPIC_BATCH:
-        return "POST";
-    case ING_ROUTE_NONE:
-        return NULL;
-    }
-    return NULL;
-}
-
-bool ing_request_has_body(const struct ing_head *head)
-{
-    return head->chunked || (head->has_length && head->content_length != 0);
-}
+#define SINGLE_EVENTS_DETAIL                                                                             \
+    "This path takes one message. Send application/cloudevents-batch+json to the same path with /batch " \
+    "behind it."
+#define BATCH_DETAIL                                                                                         \
+    "Send application/json (an array), application/x-ndjson, application/msgpack or application/cloudevents" \
+    "-batch+json, in UTF-8."
 
 static const char *broken_framing(const struct ing_head *head, const char *version)
 {
@@ -254,7 +17,9 @@ static const char *broken_framing(const struct ing_head *head, const char *versi
         return "Only HTTP/1.1 and HTTP/1.0 are spoken here.";
     if (head->broken != NULL)
         return head->broken;
-    if ((head->seen & (1u << HOST)) == 0)
+    if (head->too_many) /* not all were looked at; refused for that */
+        return NULL;
+    if (!ing_head_has_host(head))
         return "The header Host is missing.";
     if (head->chunked && head->has_length)
         return "Send either Content-Length or Transfer-Encoding, not both.";
@@ -263,47 +28,126 @@ static const char *broken_framing(const struct ing_head *head, const char *versi
     return NULL;
 }
 
-static bool method_fits(enum ing_route route, const char *method)
+struct ing_problem ing_request_judge(const struct ing_head *head, const struct ing_target *target,
+                                     enum ing_method method, const char *version)
 {
-    if (route == ING_ROUTE_ROOT)
-        return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-    return strcmp(method, "POST") == 0;
+    const char *broken = broken_framing(head, version);
+    if (broken != NULL)
+        return ing_problem_make(ING_PROBLEM_BAD_REQUEST, broken);
+    if (head->too_many)
+        return ing_problem_make(ING_PROBLEM_HEADERS, NULL);
+    if (target->has_secret)
+        return ing_problem_make(ING_PROBLEM_TOKEN_IN_URL, NULL);
+    if (target->route == ING_ROUTE_NONE || (target->route == ING_ROUTE_ANY && method != ING_METHOD_OPTIONS))
+        return ing_problem_make(ING_PROBLEM_NOT_FOUND, NULL);
+    if (!ing_method_fits(target->route, method))
+        return ing_problem_make(ING_PROBLEM_METHOD, NULL);
+    if (method != ING_METHOD_POST && ing_head_has_body(head))
+        return ing_problem_make(ING_PROBLEM_BAD_REQUEST, "This method takes no request body here.");
+    return ing_problem_make(ING_PROBLEM_NONE, NULL);
 }
 
-/* Of a request that brings messages. */
-static struct ing_problem judge_content(const struct ing_head *head, const struct ing_target *target,
-                                        uint64_t body_bytes_max)
+/* The media type alone, without parameters. */
+static struct cmq_span media_of(struct cmq_span type)
 {
+    const uint8_t *end = type.bytes == 0 ? NULL : memchr(type.data, ';', type.bytes);
+    if (end != NULL)
+        type.bytes = (size_t)(end - type.data);
+    return cmq_type_trim(type);
+}
+
+/* A charset is given and isn't UTF-8. */
+static bool is_foreign(struct cmq_span type)
+{
+    static const char name[] = "charset=";
+    const size_t name_bytes = sizeof name - 1;
+    for (size_t i = 0; i + name_bytes <= type.bytes; i++) {
+        if (strncasecmp((const char *)type.data + i, name, name_bytes) != 0)
+            continue;
+        const struct cmq_span rest = cmq_span_make(type.data + i + name_bytes, type.bytes - i - name_bytes);
+        const struct cmq_span value = media_of(rest);
+        const bool utf8 = (value.bytes == 5 && strncasecmp((const char *)value.data, "utf-8", 5) == 0) ||
+                          (value.bytes == 7 && strncasecmp((const char *)value.data, "\"utf-8\"", 7) == 0);
+        if (!utf8)
+            return true;
+    }
+    return false;
+}
+
+/* False: none of the formats that have more than one message, or an event. */
+static bool named_format(struct cmq_span type, enum ing_format *ret_format)
+{
+    static const struct {
+        const char *media;
+        enum ing_format format;
+    } table[] = {{"application/x-ndjson", ING_FORMAT_LINES},
+                 {"application/ndjson", ING_FORMAT_LINES},
+                 {"application/jsonl", ING_FORMAT_LINES},
+                 {"application/msgpack", ING_FORMAT_MSGPACK},
+                 {"application/x-msgpack", ING_FORMAT_MSGPACK},
+                 {"application/vnd.msgpack", ING_FORMAT_MSGPACK},
+                 {"application/cloudevents+json", ING_FORMAT_EVENT},
+                 {"application/cloudevents-batch+json", ING_FORMAT_EVENTS}};
+    const struct cmq_span media = media_of(type);
+    for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
+        size_t bytes = strlen(table[i].media);
+        if (media.bytes == bytes && strncasecmp((const char *)media.data, table[i].media, bytes) == 0) {
+            *ret_format = table[i].format;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* By path and Content-Type. ret_detail: of a problem with the type. */
+static bool find_format(const struct ing_head *head, enum ing_route route, enum ing_format *ret_format,
+                        const char **ret_detail)
+{
+    *ret_detail = route == ING_ROUTE_TOPIC_BATCH ? BATCH_DETAIL : NULL;
+    const bool is_json = head->type == CMQ_TYPE_JSON;
+    if (head->type == CMQ_TYPE_JSON_FOREIGN)
+        return false;
+    if (route == ING_ROUTE_SINGLE || route == ING_ROUTE_BATCH) {
+        *ret_format = route == ING_ROUTE_SINGLE ? ING_FORMAT_INPUT : ING_FORMAT_INPUTS;
+        return is_json;
+    }
+    enum ing_format named = ING_FORMAT_WHOLE;
+    const bool known = head->type == CMQ_TYPE_OTHER && named_format(head->type_text, &named);
+    if (known && named != ING_FORMAT_MSGPACK && is_foreign(head->type_text))
+        return false;
+    if (route == ING_ROUTE_TOPIC_BATCH) {
+        *ret_format = is_json ? ING_FORMAT_JSON : named;
+        return is_json || (known && named != ING_FORMAT_EVENT);
+    }
+    *ret_format = named == ING_FORMAT_EVENT ? ING_FORMAT_EVENT : ING_FORMAT_WHOLE;
+    *ret_detail = SINGLE_EVENTS_DETAIL;
+    return named != ING_FORMAT_EVENTS;
+}
+
+struct ing_problem ing_request_judge_content(const struct ing_head *head, const struct ing_target *target,
+                                             uint64_t body_bytes_max, enum ing_format *ret_format)
+{
+    enum ing_format format;
+    const char *detail;
     if (target->wrong != ING_PROBLEM_NONE)
         return ing_problem_make(target->wrong, target->detail[0] != '\0' ? target->detail : NULL);
-    if (head->has_length && head->content_length > body_bytes_max)
+    const bool fits = find_format(head, target->route, &format, &detail);
+    const bool streamed = fits && format == ING_FORMAT_LINES;
+    if (head->has_length && head->content_length > body_bytes_max && !streamed)
         return ing_problem_make(ING_PROBLEM_TOO_LARGE, NULL);
-    if (!head->coding_is_identity)
+    if (head->coding == ING_CODING_OTHER)
         return ing_problem_make(ING_PROBLEM_CODING, NULL);
-    bool any_type = target->route == ING_ROUTE_TOPIC;
-    if (head->type == CMQ_TYPE_JSON_FOREIGN || (!any_type && head->type != CMQ_TYPE_JSON))
-        return ing_problem_make(ING_PROBLEM_MEDIA_TYPE, NULL);
+    if (!fits)
+        return ing_problem_make(ING_PROBLEM_MEDIA_TYPE, detail);
     if (head->type == CMQ_TYPE_BAD)
         return ing_problem_make(ING_PROBLEM_BAD_HEADER,
                                 "Content-Type must be a media type of at most 127 bytes, like text/html.");
     if (head->wrong != NULL)
         return ing_problem_make(ING_PROBLEM_BAD_HEADER, head->wrong);
+    if (streamed && head->key.bytes != 0)
+        return ing_problem_make(
+            ING_PROBLEM_BAD_HEADER,
+            "Idempotency-Key covers one record, and NDJSON becomes several: give the lines ids.");
+    *ret_format = format;
     return ing_problem_make(ING_PROBLEM_NONE, NULL);
-}
-
-struct ing_problem ing_request_judge(const struct ing_head *head, const struct ing_target *target,
-                                     const char *method, const char *version, uint64_t body_bytes_max)
-{
-    const char *broken = broken_framing(head, version);
-    if (broken != NULL)
-        return ing_problem_make(ING_PROBLEM_BAD_REQUEST, broken);
-    if (target->route == ING_ROUTE_NONE)
-        return ing_problem_make(ING_PROBLEM_NOT_FOUND, NULL);
-    if (!method_fits(target->route, method))
-        return ing_problem_make(ING_PROBLEM_METHOD, NULL);
-    if (target->route != ING_ROUTE_ROOT)
-        return judge_content(head, target, body_bytes_max);
-    return ing_request_has_body(head)
-               ? ing_problem_make(ING_PROBLEM_BAD_REQUEST, "This path takes no request body.")
-               : ing_problem_make(ING_PROBLEM_NONE, NULL);
 }

@@ -55,10 +55,11 @@ static inline void ing_watch_set(struct ing_watched *entry, uint64_t deadline_ns
     /* Relaxed: a time alone; a sweep that sees the old one acts a moment early or late. */
     atomic_store_explicit(&entry->deadline_ns, deadline_ns, memory_order_relaxed);
 }
-/* When a body must be here of which `bytes` bytes have come since start_ns. bytes < 2^34. */
+/* When a body must be here of which `bytes` bytes have come since start_ns; or a reply of so many be gone. */
 static inline uint64_t ing_watch_body_deadline(const struct ing_watch *watch, uint64_t start_ns, size_t bytes)
 {
-    return start_ns + watch->grace_ns + bytes * CMQ_NS_PER_S / watch->body_bytes_per_s;
+    const uint64_t rate = watch->body_bytes_per_s; /* in two steps: a stream may have any size */
+    return start_ns + watch->grace_ns + bytes / rate * CMQ_NS_PER_S + bytes % rate * CMQ_NS_PER_S / rate;
 }
 
 #endif

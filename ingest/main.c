@@ -3,6 +3,7 @@
 #include "common/log/cmq_log.h"
 #include "common/proc/cmq_proc.h"
 #include "common/proc/cmq_stage_ring.h"
+#include "common/shm/cmq_metrics.h"
 #include "ingest/ing_admit.h"
 #include "ingest/ing_http.h"
 #include "ingest/ing_tls.h"
@@ -20,6 +21,7 @@ struct stage {
     struct ing_admit *admit;
     struct ing_durable *durable;
     struct ing_tls *tls; /* NULL: clear text */
+    struct cmq_auth *auth;
     struct ing_http *http;
     bool waits_stopped;
 };
@@ -28,6 +30,11 @@ static struct ing_admit_limits admit_limits(const struct cmq_conf *conf)
 {
     return (struct ing_admit_limits){.wait_ms = conf->ingest_admission_wait_ms,
                                      .waiting_bytes_max = conf->ingest_waiting_bytes_max};
+}
+
+static enum cmq_err write_metrics(struct cmq_ring *ring, struct cmq_buf *text)
+{
+    return cmq_metrics_write(ring, CMQ_VERSION, text);
 }
 
 static enum cmq_err start_http(struct stage *stage, const struct cmq_conf *conf, struct cmq_reason *reason)
@@ -43,13 +50,25 @@ static enum cmq_err start_http(struct stage *stage, const struct cmq_conf *conf,
         .head_ms = conf->ingest_head_ms,
         .body_rate_min = conf->ingest_body_rate_min,
         .message_limits = {.message_bytes_max = (size_t)conf->ingest_message_bytes_max,
-                           .messages_max = (uint32_t)conf->ingest_request_messages_max},
+                           .messages_max = (uint32_t)conf->ingest_request_messages_max,
+                           .headers_bytes_max = (size_t)conf->ingest_meta_bytes_max,
+                           .ttl_ms_max = conf->ingest_ttl_ms_max},
+        .head_limits = {.headers_max = (uint32_t)conf->ingest_headers_max,
+                        .meta_bytes_max = (size_t)conf->ingest_meta_bytes_max,
+                        .ttl_ms_max = conf->ingest_ttl_ms_max},
+        .address_connections_max = (uint32_t)conf->ingest_address_connections_max,
+        .messages_rate = conf->tokens_messages_rate,
+        .bytes_rate = conf->tokens_bytes_rate,
+        .cors_origins = conf->ingest_cors_origins,
+        .metrics = write_metrics,
+        .metrics_type = CMQ_METRICS_TYPE,
         .ack = conf->ingest_ack == CMQ_CONF_ACK_DURABLE ? ING_ACK_DURABLE : ING_ACK_ACCEPTED,
         .tls = stage->tls,
         .can_be_durable = cmq_conf_log_sync(conf) != CMQ_CONF_SYNC_NONE,
     };
-    enum cmq_err err =
-        ing_http_start(&setup, stage->ring, stage->admit, stage->durable, &stage->http, reason);
+    const struct ing_http_parts parts = {
+        .ring = stage->ring, .admit = stage->admit, .durable = stage->durable, .auth = stage->auth};
+    enum cmq_err err = ing_http_start(&setup, &parts, &stage->http, reason);
     if (err == CMQ_OK)
         cmq_log(CMQ_LOG_INFO, CMQ_EV_LISTENING, "address=%s port=%u tls=%d", setup.listen, setup.port,
                 setup.tls != NULL);
@@ -102,7 +121,22 @@ static enum cmq_err start(void *self, struct cmq_proc *proc, struct cmq_reason *
     }
     if (err == CMQ_OK)
         err = open_tls(stage, conf, reason);
+    if (err == CMQ_OK && stage->auth == NULL)
+        err = cmq_auth_new(conf->tokens_file, (uint32_t)conf->tokens_failures_max, &stage->auth, reason);
     return err == CMQ_OK ? start_http(stage, conf, reason) : err;
+}
+
+/* Tokens that cannot be read leave those that were. */
+static void look_at_tokens(struct stage *stage, bool force)
+{
+    struct cmq_reason reason;
+    struct cmq_log_quoted_sentence quoted;
+    bool changed = false;
+    if (cmq_auth_reload(stage->auth, force, &changed, &reason) != CMQ_OK)
+        cmq_log(CMQ_LOG_ERROR, CMQ_EV_REFUSED, "what=tokens reason=%s",
+                cmq_log_sentence(&quoted, reason.text));
+    else if (changed)
+        cmq_log(CMQ_LOG_INFO, CMQ_EV_RELOADED, "what=tokens");
 }
 
 static void tick(void *self)
@@ -118,6 +152,7 @@ static void tick(void *self)
                 cmq_log_sentence(&quoted, reason.text));
         cmq_proc_fail(stage->proc, err == CMQ_ERR_LOST ? CMQ_EXIT_TEMPORARY : CMQ_EXIT_INVARIANT);
     }
+    look_at_tokens(stage, false);
     ing_http_tick(stage->http, cmq_clock_mono_ns());
     refresh_tls(stage, false);
 }
@@ -129,6 +164,7 @@ static void reload(void *self)
     ing_admit_set_limits(stage->admit, &limits);
     ing_durable_set_wait_ms(stage->durable, stage->proc->conf.ingest_durable_wait_ms);
     refresh_tls(stage, true);
+    look_at_tokens(stage, true);
 }
 
 /* In this order: who waited for room may wait for the log next. */
@@ -171,6 +207,7 @@ static void stop(void *self)
     stop_waits(stage);
     ing_http_stop(stage->http);
     ing_tls_free(stage->tls);
+    cmq_auth_free(stage->auth);
     ing_durable_free(stage->durable);
     ing_admit_free(stage->admit);
     cmq_ring_detach(stage->ring);

@@ -28,6 +28,7 @@ struct cmq_ring {
     } outcomes[16];
     size_t outcome_count, wakes, sleepers;
     bool poked; /* CMQ_WAIT_DURABLE */
+    bool no_encryptor, draining;
     uint64_t counters[CMQ_COUNTER_COUNT];
 };
 
@@ -351,3 +352,26 @@ void cmq_crash_point(const char *label)
     (void)label;
 }
 #endif
+
+void cmq_ring_state(struct cmq_ring *ring, struct cmq_ring_state *ret_state)
+{
+    lock(ring);
+    *ret_state = (struct cmq_ring_state){.first_seq = 1, .draining = ring->draining};
+    unlock(ring);
+}
+
+bool cmq_ring_role_is_alive(struct cmq_ring *ring, enum cmq_role role)
+{
+    lock(ring);
+    bool alive = role != CMQ_ROLE_ENCRYPTOR || !ring->no_encryptor;
+    unlock(ring);
+    return alive;
+}
+
+void fake_ring_set_members(struct cmq_ring *ring, bool encryptor, bool draining)
+{
+    lock(ring);
+    ring->no_encryptor = !encryptor;
+    ring->draining = draining;
+    unlock(ring);
+}

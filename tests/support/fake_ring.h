@@ -28,6 +28,8 @@ void fake_ring_set_log(struct cmq_ring *ring, uint64_t stored, uint64_t durable)
 void fake_ring_set_health(struct cmq_ring *ring, enum cmq_log_health health);
 /* What cmq_ring_outcome says of seq; records without one were kept. At most 16. */
 void fake_ring_set_outcome(struct cmq_ring *ring, uint64_t seq, const struct cmq_outcome *outcome);
+/* Whether an encryptor lives, and whether the ring drains. At first yes and no. */
+void fake_ring_set_members(struct cmq_ring *ring, bool encryptor, bool draining);
 /* Outcomes of records below seq are not known any more. */
 void fake_ring_forget_outcomes(struct cmq_ring *ring, uint64_t seq);
 /* How often cmq_ring_wait has ended for CMQ_WAIT_DURABLE because a followed cursor had moved. */

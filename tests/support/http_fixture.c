@@ -16,6 +16,12 @@
 
 /* ---- the port under test ---- */
 
+static enum cmq_err write_metrics(struct cmq_ring *ring, struct cmq_buf *text)
+{
+    (void)ring;
+    return cmq_buf_append(text, "cmq_test 1\n", 11);
+}
+
 int fixture_start(void **state, unsigned threads, enum ing_ack ack, bool can_be_durable)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
@@ -33,6 +39,11 @@ int fixture_start(void **state, unsigned threads, enum ing_ack ack, bool can_be_
         .head_ms = 10000,
         .body_rate_min = 65536,
         .message_limits = {.message_bytes_max = MESSAGE_BYTES_MAX, .messages_max = 20000},
+        .head_limits = {.headers_max = 40, .meta_bytes_max = 400, .ttl_ms_max = 3600000},
+        .address_connections_max = ADDRESS_CONNECTIONS_MAX,
+        .cors_origins = "https://a.example https://b.example:8443",
+        .metrics = write_metrics,
+        .metrics_type = "text/plain",
         .ack = ack,
         .can_be_durable = can_be_durable,
     };
@@ -42,10 +53,11 @@ int fixture_start(void **state, unsigned threads, enum ing_ack ack, bool can_be_
         return -1;
     if (ing_durable_start(fixture->ring, LONG_MS, &fixture->durable) != CMQ_OK)
         return -1;
-    return ing_http_start(&setup, fixture->ring, fixture->admit, fixture->durable, &fixture->http, &reason) ==
-                   CMQ_OK
-               ? 0
-               : -1;
+    if (cmq_auth_new("", 20, &fixture->auth, &reason) != CMQ_OK)
+        return -1;
+    const struct ing_http_parts parts = {
+        .ring = fixture->ring, .admit = fixture->admit, .durable = fixture->durable, .auth = fixture->auth};
+    return ing_http_start(&setup, &parts, &fixture->http, &reason) == CMQ_OK ? 0 : -1;
 }
 
 void fixture_stop_waits(struct fixture *fixture)
@@ -62,6 +74,7 @@ int fixture_stop(void **state)
     if (!fixture->stopped)
         fixture_stop_waits(fixture);
     ing_http_stop(fixture->http);
+    cmq_auth_free(fixture->auth);
     ing_durable_free(fixture->durable);
     ing_admit_free(fixture->admit);
     uint64_t clients = fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS);

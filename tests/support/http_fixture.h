@@ -15,6 +15,7 @@
 #include "ingest/ing_http.h"
 #include "tests/support/fake_ring.h"
 
+enum { ADDRESS_CONNECTIONS_MAX = 48 };
 enum { REQUEST_BYTES_MAX = 1 << 20, MESSAGE_BYTES_MAX = 1000, WAITING_BYTES_MAX = 1 << 16, LONG_MS = 60000 };
 #define LONG_NS (LONG_MS * CMQ_NS_PER_MS)
 
@@ -22,6 +23,7 @@ struct fixture {
     struct cmq_ring *ring;
     struct ing_admit *admit;
     struct ing_durable *durable;
+    struct cmq_auth *auth;
     struct ing_http *http;
     bool stopped;
 };

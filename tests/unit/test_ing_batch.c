@@ -37,10 +37,15 @@ static struct ing_problem pack_order(void **state, const struct ing_order *order
     return problem;
 }
 
-static struct ing_problem pack(void **state, enum ing_route route, const char *text,
+static struct cmq_span text_span(const char *text)
+{
+    return cmq_span_make(text, strlen(text));
+}
+
+static struct ing_problem pack(void **state, enum ing_format format, const char *text,
                                struct ing_batch *ret_batch)
 {
-    const struct ing_order order = {.route = route, .accepted_at_ms = 1234};
+    const struct ing_order order = {.format = format, .topic = text_span("default"), .accepted_at_ms = 1234};
     return pack_order(state, &order, text, strlen(text), ret_batch);
 }
 
@@ -93,7 +98,7 @@ static void expect_messages(const struct ing_batch *batch, const char *const *wa
 static void one_message_becomes_a_batch_of_one(void **state)
 {
     struct ing_batch batch;
-    assert_int_equal(pack(state, ING_ROUTE_SINGLE, "{\"content\":\"a\\u00e9\\n\"}", &batch).kind,
+    assert_int_equal(pack(state, ING_FORMAT_INPUT, "{\"content\":\"a\\u00e9\\n\"}", &batch).kind,
                      ING_PROBLEM_NONE);
     expect_messages(&batch, (const char *const[]){"a\xc3\xa9\n"}, 1);
 }
@@ -101,7 +106,7 @@ static void one_message_becomes_a_batch_of_one(void **state)
 static void many_messages_keep_their_order(void **state)
 {
     struct ing_batch batch;
-    assert_int_equal(pack(state, ING_ROUTE_BATCH,
+    assert_int_equal(pack(state, ING_FORMAT_INPUTS,
                           "{\"messages\":[{\"content\":\"1\"},{\"content\":\"\"},{\"content\":\"3\"}]}",
                           &batch)
                          .kind,
@@ -112,7 +117,7 @@ static void many_messages_keep_their_order(void **state)
 static void an_empty_batch_has_no_messages(void **state)
 {
     struct ing_batch batch = {.count = 9};
-    assert_int_equal(pack(state, ING_ROUTE_BATCH, "{\"messages\":[]}", &batch).kind, ING_PROBLEM_NONE);
+    assert_int_equal(pack(state, ING_FORMAT_INPUTS, "{\"messages\":[]}", &batch).kind, ING_PROBLEM_NONE);
     assert_int_equal(batch.count, 0);
 }
 
@@ -120,13 +125,13 @@ static void errors_say_where_and_what(void **state)
 {
     struct ing_batch batch = {.count = 9};
     struct ing_problem problem =
-        pack(state, ING_ROUTE_BATCH, "{\"messages\":[{\"content\":\"1\"},{\"content\":2}]}", &batch);
+        pack(state, ING_FORMAT_INPUTS, "{\"messages\":[{\"content\":\"1\"},{\"content\":2}]}", &batch);
     assert_int_equal(problem.kind, ING_PROBLEM_MALFORMED);
     assert_int_equal(problem.index, 1);
     assert_non_null(problem.detail);
     assert_true(strlen(problem.detail) > 10);
     assert_int_equal(batch.count, 9);
-    problem = pack(state, ING_ROUTE_SINGLE, "", &batch);
+    problem = pack(state, ING_FORMAT_INPUT, "", &batch);
     assert_int_equal(problem.kind, ING_PROBLEM_MALFORMED);
     assert_int_equal(problem.index, ING_INDEX_NONE);
 }
@@ -137,7 +142,7 @@ static void a_message_over_the_limit_is_too_large(void **state)
     memset(body + strlen(body), 'x', 101);
     strncat(body, "\"}]}", 5);
     struct ing_batch batch;
-    struct ing_problem problem = pack(state, ING_ROUTE_BATCH, body, &batch);
+    struct ing_problem problem = pack(state, ING_FORMAT_INPUTS, body, &batch);
     assert_int_equal(problem.kind, ING_PROBLEM_TOO_LARGE);
     assert_int_equal(problem.index, 1);
 }
@@ -145,9 +150,9 @@ static void a_message_over_the_limit_is_too_large(void **state)
 static void an_error_leaves_nothing_for_the_next_batch(void **state)
 {
     struct ing_batch batch;
-    assert_int_equal(pack(state, ING_ROUTE_BATCH, "{\"messages\":[{\"content\":\"left\"},{]}", &batch).kind,
+    assert_int_equal(pack(state, ING_FORMAT_INPUTS, "{\"messages\":[{\"content\":\"left\"},{]}", &batch).kind,
                      ING_PROBLEM_MALFORMED);
-    assert_int_equal(pack(state, ING_ROUTE_SINGLE, "{\"content\":\"b\"}", &batch).kind, ING_PROBLEM_NONE);
+    assert_int_equal(pack(state, ING_FORMAT_INPUT, "{\"content\":\"b\"}", &batch).kind, ING_PROBLEM_NONE);
     expect_messages(&batch, (const char *const[]){"b"}, 1);
 }
 
@@ -161,21 +166,16 @@ static void a_large_batch_is_followed_by_a_small_one(void **state)
         at = stpcpy(at, i == 0 ? "{\"content\":\"xxxxxx\"}" : ",{\"content\":\"xxxxxx\"}");
     (void)stpcpy(at, "]}");
     struct ing_batch batch;
-    assert_int_equal(pack(state, ING_ROUTE_BATCH, body, &batch).kind, ING_PROBLEM_NONE);
+    assert_int_equal(pack(state, ING_FORMAT_INPUTS, body, &batch).kind, ING_PROBLEM_NONE);
     free(body);
     assert_int_equal(batch.count, COUNT);
     struct cmq_plain_unit unit;
     free(decode(&batch, &unit));
-    assert_int_equal(pack(state, ING_ROUTE_SINGLE, "{\"content\":\"b\"}", &batch).kind, ING_PROBLEM_NONE);
+    assert_int_equal(pack(state, ING_FORMAT_INPUT, "{\"content\":\"b\"}", &batch).kind, ING_PROBLEM_NONE);
     expect_messages(&batch, (const char *const[]){"b"}, 1);
 }
 
 /* ---- topics, keys, ids ---- */
-
-static struct cmq_span text_span(const char *text)
-{
-    return cmq_span_make(text, strlen(text));
-}
 
 static void expect_span(struct cmq_span span, const void *data, size_t bytes)
 {
@@ -214,7 +214,7 @@ static void a_body_is_one_message_of_its_topic(void **state)
         {CMQ_TYPE_JSON, "", " {\"a\": [1]}\n", 12, true, "application/json"},
     };
     for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
-        const struct ing_order order = {.route = ING_ROUTE_TOPIC,
+        const struct ing_order order = {.format = ING_FORMAT_WHOLE,
                                         .topic = text_span("orders.eu"),
                                         .type = table[i].type,
                                         .type_text = text_span(table[i].type_text),
@@ -238,7 +238,7 @@ static void a_body_is_one_message_of_its_topic(void **state)
 static void a_json_body_of_a_topic_is_checked(void **state)
 {
     const struct ing_order order = {
-        .route = ING_ROUTE_TOPIC, .topic = text_span("a"), .type = CMQ_TYPE_JSON, .accepted_at_ms = 1234};
+        .format = ING_FORMAT_WHOLE, .topic = text_span("a"), .type = CMQ_TYPE_JSON, .accepted_at_ms = 1234};
     struct ing_batch batch;
     struct ing_problem problem = pack_order(state, &order, "{\"a\":}", 6, &batch);
     assert_int_equal(problem.kind, ING_PROBLEM_MALFORMED);
@@ -251,7 +251,7 @@ static void a_json_body_of_a_topic_is_checked(void **state)
 static void a_body_over_the_limit_of_a_message_is_too_large(void **state)
 {
     const struct ing_order order = {
-        .route = ING_ROUTE_TOPIC, .topic = text_span("a"), .accepted_at_ms = 1234};
+        .format = ING_FORMAT_WHOLE, .topic = text_span("a"), .accepted_at_ms = 1234};
     char body[101] = {0};
     struct ing_batch batch;
     assert_int_equal(pack_order(state, &order, body, 100, &batch).kind, ING_PROBLEM_NONE);
@@ -266,10 +266,8 @@ static void a_key_stands_before_the_messages(void **state)
     memset(topic, 't', sizeof topic);
     memset(key, 'k', sizeof key);
     topic[CMQ_TOPIC_BYTES_MAX] = key[CMQ_MESSAGE_ID_BYTES_MAX] = '\0';
-    const struct ing_order order = {.route = ING_ROUTE_TOPIC_BATCH,
-                                    .topic = text_span(topic),
-                                    .key = text_span(key),
-                                    .accepted_at_ms = 1234};
+    const struct ing_order order = {
+        .format = ING_FORMAT_JSON, .topic = text_span(topic), .key = text_span(key), .accepted_at_ms = 1234};
     struct ing_batch batch;
     struct cmq_plain_unit unit;
     struct cmq_mp_reader reader;
@@ -294,7 +292,7 @@ static void ids_are_flagged_and_kept(void **state)
 {
     struct ing_batch batch;
     struct cmq_plain_unit unit;
-    assert_int_equal(pack(state, ING_ROUTE_SINGLE, "{\"content\":\"a\",\"id\":\"o-1\"}", &batch).kind,
+    assert_int_equal(pack(state, ING_FORMAT_INPUT, "{\"content\":\"a\",\"id\":\"o-1\"}", &batch).kind,
                      ING_PROBLEM_NONE);
     assert_true(batch.has_ids);
     assert_false(batch.has_key);
@@ -306,7 +304,7 @@ static void ids_are_flagged_and_kept(void **state)
 static void a_key_and_ids_in_one_request_are_refused(void **state)
 {
     const struct ing_order order = {
-        .route = ING_ROUTE_TOPIC_BATCH, .topic = text_span("a"), .key = text_span("k")};
+        .format = ING_FORMAT_JSON, .topic = text_span("a"), .key = text_span("k")};
     static const char body[] = "[\"a\",{\"data\":\"b\",\"id\":\"1\"}]";
     struct ing_batch batch;
     struct ing_problem problem = pack_order(state, &order, body, sizeof body - 1, &batch);

@@ -202,7 +202,7 @@ static void wrong_requests_are_refused_and_the_connection_goes_on(void **state)
     client_say(client, "GET /input HTTP/1.1\r\nHost: h\r\n\r\n");
     client_read_reply(client, &reply);
     assert_int_equal(reply.status, 405);
-    assert_non_null(strstr(reply.head, "Allow: POST\r\n"));
+    assert_non_null(strstr(reply.head, "Allow: POST, OPTIONS\r\n"));
     client_ask(client, "/input", "{\"content\":\"m\"}");
     client_expect(client, 200, "1-0");
     assert_int_equal(fake_ring_counter(fixture->ring, CMQ_COUNT_REJECTED_BAD), 4);
@@ -495,10 +495,12 @@ static void a_request_that_comes_too_slowly_is_cut_off(void **state)
 {
     struct fixture *fixture = *state;
     struct client *body = client_dial(fixture), *head = client_dial(fixture), *quiet = client_dial(fixture);
-    client_say(body, POST HOST JSON "Content-Length: 100000\r\n\r\n{");
-    client_say(head, "POST /input HTTP/1.1\r\nHost: h\r\n");
     client_ask(quiet, "/input", "{\"content\":\"a\"}");
     client_expect(quiet, 200, "1-0");
+    while (!ing_http_wait_idle(fixture->http, cmq_clock_mono_ns())) {
+    } /* the library knows that the reply is gone, too */
+    client_say(body, POST HOST JSON "Content-Length: 100000\r\n\r\n{");
+    client_say(head, "POST /input HTTP/1.1\r\nHost: h\r\n");
     while (fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS) != 3)
         ing_http_tick(fixture->http, cmq_clock_mono_ns()); /* the workers have all three */
     /* 20 s later; until the first line of each was read, there is nothing to be late with. */
@@ -512,6 +514,25 @@ static void a_request_that_comes_too_slowly_is_cut_off(void **state)
     client_hang_up(body);
     client_hang_up(head);
     client_hang_up(quiet);
+}
+
+static void a_reply_that_nobody_reads_ends_its_connection(void **state)
+{
+    struct fixture *fixture = *state;
+    struct client *client = client_dial(fixture), *other = client_dial(fixture);
+    const struct timeval moment = {.tv_usec = 200000};
+    assert_int_equal(setsockopt(client->fd, SOL_SOCKET, SO_SNDTIMEO, &moment, sizeof moment), 0);
+    /* Until the server does not read any more, because it cannot write. */
+    const char ask[] = "GET /v1/openapi.json HTTP/1.1\r\nHost: h\r\n\r\n";
+    while (client_put(client, ask, sizeof ask - 1)) {
+    }
+    while (fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS) != 1)
+        ing_http_tick(fixture->http, cmq_clock_mono_ns() + 20 * CMQ_NS_PER_S);
+    client_say(other, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    client_expect(other, 200, "CipherMQ");
+    assert_int_equal(fake_ring_counter(fixture->ring, CMQ_COUNT_CLIENTS_DROPPED), 1);
+    client_hang_up(client);
+    client_hang_up(other);
 }
 
 /* ---- the end ---- */
@@ -607,9 +628,14 @@ static void a_bad_address_is_refused_with_the_fix(void **state)
     (void)state;
     struct cmq_reason reason;
     struct ing_http *http;
-    struct ing_http_setup setup = {
-        .listen = "localhost.", .threads = 1, .connections_max = 4, .idle_s = 1, .body_rate_min = 1};
-    assert_int_equal(ing_http_start(&setup, NULL, NULL, NULL, &http, &reason), CMQ_ERR_INVALID);
+    struct ing_http_setup setup = {.listen = "localhost.",
+                                   .threads = 1,
+                                   .connections_max = 4,
+                                   .idle_s = 1,
+                                   .body_rate_min = 1,
+                                   .cors_origins = ""};
+    const struct ing_http_parts parts = {.ring = fake_ring_new()};
+    assert_int_equal(ing_http_start(&setup, &parts, &http, &reason), CMQ_ERR_INVALID);
     assert_non_null(strstr(reason.text, "127.0.0.1"));
     const struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -617,12 +643,13 @@ static void a_bad_address_is_refused_with_the_fix(void **state)
     assert_int_equal(listen(fd, 1), 0);
     setup.listen = "127.0.0.1";
     setup.port = ing_listen_port(fd);
-    assert_int_equal(ing_http_start(&setup, NULL, NULL, NULL, &http, &reason), CMQ_ERR_EXISTS);
+    assert_int_equal(ing_http_start(&setup, &parts, &http, &reason), CMQ_ERR_EXISTS);
     assert_non_null(strstr(reason.text, "ingest.port"));
     (void)close(fd);
     setup.listen = "192.0.2.1";
-    assert_int_equal(ing_http_start(&setup, NULL, NULL, NULL, &http, &reason), CMQ_ERR_INVALID);
+    assert_int_equal(ing_http_start(&setup, &parts, &http, &reason), CMQ_ERR_INVALID);
     assert_non_null(strstr(reason.text, "address of this machine"));
+    fake_ring_free(parts.ring);
 }
 
 #define WITH(test)                                                  \
@@ -657,6 +684,7 @@ int main(void)
         WITH(a_client_that_goes_away_while_it_waits_costs_nothing),
         WITH(a_client_that_goes_away_within_its_body_leaves_nothing),
         WITH(a_request_that_comes_too_slowly_is_cut_off),
+        WITH(a_reply_that_nobody_reads_ends_its_connection),
         WITH(a_drain_finishes_what_is_in_hand),
         WITH(a_drain_takes_no_new_connections),
         WITH(who_still_waits_at_the_end_gets_503),

@@ -25,15 +25,30 @@ static void add_all(struct ing_head *head, const struct header *headers)
             return;
 }
 
+static const struct ing_head_limits limits = {
+    .headers_max = 40, .meta_bytes_max = 400, .ttl_ms_max = 3600000};
+static const struct ing_head_limits gzip_limits = {.headers_max = 40, .gzip = true};
+
+/* Both steps, as the port does it. */
+static struct ing_problem judge_head(const struct ing_head *head, const char *method, const char *target,
+                                     const char *version, enum ing_format *ret_format)
+{
+    static struct ing_target where; /* details of problems point into it */
+    ing_target_parse(&where, target);
+    const struct ing_problem problem = ing_request_judge(head, &where, ing_method_of(method), version);
+    if (problem.kind != ING_PROBLEM_NONE || ing_method_of(method) != ING_METHOD_POST)
+        return problem;
+    return ing_request_judge_content(head, &where, 1000, ret_format);
+}
+
 static enum ing_problem_kind judge(const char *method, const char *target, const char *version,
                                    const struct header *headers)
 {
     struct ing_head head;
-    ing_head_init(&head);
+    enum ing_format format;
+    ing_head_init(&head, &limits);
     add_all(&head, headers);
-    struct ing_target where;
-    ing_target_parse(&where, target);
-    return ing_request_judge(&head, &where, method, version, 1000).kind;
+    return judge_head(&head, method, target, version, &format).kind;
 }
 
 #define HEADERS(...) ((const struct header[]){__VA_ARGS__, {NULL, NULL}})
@@ -74,8 +89,8 @@ static void paths_and_methods_are_told_apart(void **state)
     assert_int_equal(judge("GET", "/input", "HTTP/1.1", HEADERS(HOST)), ING_PROBLEM_METHOD);
     assert_int_equal(judge("post", "/input", "HTTP/1.1", HEADERS(HOST, JSON)), ING_PROBLEM_METHOD);
     assert_int_equal(judge("PUT", "/input/batch", "HTTP/1.1", HEADERS(HOST, JSON)), ING_PROBLEM_METHOD);
-    assert_string_equal(ing_request_allow(ING_ROUTE_ROOT), "GET, HEAD");
-    assert_string_equal(ing_request_allow(ING_ROUTE_BATCH), "POST");
+    assert_string_equal(ing_route_allow(ING_ROUTE_ROOT), "GET, HEAD, OPTIONS");
+    assert_string_equal(ing_route_allow(ING_ROUTE_BATCH), "POST, OPTIONS");
 }
 
 static void framing_that_two_parsers_could_read_differently_is_refused(void **state)
@@ -95,6 +110,15 @@ static void framing_that_two_parsers_could_read_differently_is_refused(void **st
         HEADERS(HOST, {"Authorization", "a"}, {"Authorization", "b"}),
         HEADERS(HOST, {"Content-Length ", "1"}),
         HEADERS(HOST, {"X\x01", "1"}),
+        HEADERS(HOST, {"Transfer-Encoding", "chunked "}),
+        HEADERS(HOST, {"Authorization", "Bearer a"}, {"X-API-Key", "a"}),
+        HEADERS(HOST, {"X-API-Key", "a"}, {"X-API-Key", "a"}),
+        HEADERS(HOST, {"Origin", "https://a"}, {"Origin", "https://a"}),
+        HEADERS({"Host", "a b"}),
+        HEADERS({"Host", "a/b"}),
+        HEADERS({"Host", "u@h"}),
+        HEADERS({"Host", "h,h"}),
+        HEADERS({"Host", "h\xc3\xa9"}),
         HEADERS(HOST, {"", "1"}),
         HEADERS(HOST, {"X(y)", "1"}),
         HEADERS(HOST, {"X", "a\x01"}),
@@ -125,7 +149,7 @@ static void a_nul_in_a_value_is_refused(void **state)
 {
     (void)state;
     struct ing_head head;
-    ing_head_init(&head);
+    ing_head_init(&head, &limits);
     assert_false(ing_head_add(&head, text("X"), cmq_span_make("a\0b", 3)));
     assert_non_null(head.broken);
     assert_false(ing_head_add(&head, text("Host"), text("h")));
@@ -183,16 +207,16 @@ static void announced_bodies_are_seen(void **state)
 {
     (void)state;
     struct ing_head head;
-    ing_head_init(&head);
+    ing_head_init(&head, &limits);
     add_all(&head, HEADERS(HOST, {"Content-Length", "0"}));
-    assert_false(ing_request_has_body(&head));
-    ing_head_init(&head);
+    assert_false(ing_head_has_body(&head));
+    ing_head_init(&head, &limits);
     add_all(&head, HEADERS(HOST, {"Content-Length", "7"}));
-    assert_true(ing_request_has_body(&head));
+    assert_true(ing_head_has_body(&head));
     assert_int_equal(head.content_length, 7);
-    ing_head_init(&head);
+    ing_head_init(&head, &limits);
     add_all(&head, HEADERS(HOST, {"Transfer-Encoding", "Chunked"}));
-    assert_true(ing_request_has_body(&head));
+    assert_true(ing_head_has_body(&head));
 }
 
 static void topics_are_found_in_the_path(void **state)
@@ -246,16 +270,16 @@ static void wrong_topics_are_told_with_rule_and_position(void **state)
         {"/v1/topics/$dead.orders/batch", ING_PROBLEM_RESERVED_TOPIC, NULL},
     };
     for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
-        struct ing_target target;
         struct ing_head head;
-        ing_target_parse(&target, table[i].path);
-        ing_head_init(&head);
+        enum ing_format format;
+        ing_head_init(&head, &limits);
         add_all(&head, HEADERS(HOST, JSON));
-        struct ing_problem problem = ing_request_judge(&head, &target, "POST", "HTTP/1.1", 1000);
+        struct ing_problem problem = judge_head(&head, "POST", table[i].path, "HTTP/1.1", &format);
         if (problem.kind != table[i].kind || (problem.detail == NULL) != (table[i].part == NULL) ||
             (problem.detail != NULL && strstr(problem.detail, table[i].part) == NULL))
             fail_msg("%s: %d %s", table[i].path, (int)problem.kind, problem.detail);
-        assert_int_equal(ing_request_judge(&head, &target, "GET", "HTTP/1.1", 1000).kind, ING_PROBLEM_METHOD);
+        assert_int_equal(judge_head(&head, "GET", table[i].path, "HTTP/1.1", &format).kind,
+                         ING_PROBLEM_METHOD);
     }
 }
 
@@ -275,13 +299,12 @@ static void a_topic_takes_any_content_type(void **state)
         {"", ING_PROBLEM_BAD_HEADER, CMQ_TYPE_BAD},
     };
     for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
-        struct ing_target target;
         struct ing_head head;
-        ing_target_parse(&target, "/v1/topics/a");
-        ing_head_init(&head);
+        enum ing_format format;
+        ing_head_init(&head, &limits);
         add_all(&head, HEADERS(HOST, {"Content-Type", table[i].value}));
         assert_int_equal(head.type, table[i].type);
-        assert_int_equal(ing_request_judge(&head, &target, "POST", "HTTP/1.1", 1000).kind, table[i].kind);
+        assert_int_equal(judge_head(&head, "POST", "/v1/topics/a", "HTTP/1.1", &format).kind, table[i].kind);
     }
     assert_int_equal(judge("POST", "/v1/topics/a", "HTTP/1.1", HEADERS(HOST)), ING_PROBLEM_NONE);
     assert_int_equal(judge("POST", "/v1/topics/a/batch", "HTTP/1.1", HEADERS(HOST)), ING_PROBLEM_MEDIA_TYPE);
@@ -297,12 +320,12 @@ static void acks_and_keys_are_read(void **state)
     memset(longest, 'k', sizeof longest - 1);
     longest[128] = '\0';
     struct ing_head head;
-    ing_head_init(&head);
+    ing_head_init(&head, &limits);
     add_all(&head, HEADERS(HOST, JSON, {"cmq-ack", " Durable "}, {"IDEMPOTENCY-KEY", longest}));
     assert_int_equal(head.ack, ING_ACK_DURABLE);
     assert_int_equal(head.key.bytes, 128);
     assert_null(head.wrong);
-    ing_head_init(&head);
+    ing_head_init(&head, &limits);
     add_all(&head, HEADERS(HOST, JSON));
     assert_int_equal(head.ack, ING_ACK_UNSAID);
     assert_int_equal(head.key.bytes, 0);
@@ -328,6 +351,171 @@ static void acks_and_keys_are_read(void **state)
                      ING_PROBLEM_BAD_REQUEST);
 }
 
+static void every_path_takes_options(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {
+        "/",        "/input",  "/input/batch",     "/v1/topics/a", "/v1/topics/a/batch",
+        "/healthz", "/readyz", "/v1/openapi.json", "/metrics",     "*"};
+    for (size_t i = 0; i < CMQ_COUNT_OF(paths); i++) {
+        struct ing_target target;
+        ing_target_parse(&target, paths[i]);
+        assert_int_equal(judge("OPTIONS", paths[i], "HTTP/1.1", HEADERS(HOST)), ING_PROBLEM_NONE);
+        assert_non_null(strstr(ing_route_allow(target.route), "OPTIONS"));
+    }
+    assert_int_equal(judge("OPTIONS", "/x", "HTTP/1.1", HEADERS(HOST)), ING_PROBLEM_NOT_FOUND);
+    assert_int_equal(judge("GET", "*", "HTTP/1.1", HEADERS(HOST)), ING_PROBLEM_NOT_FOUND);
+    assert_int_equal(judge("OPTIONS", "/input", "HTTP/1.1", HEADERS(HOST, {"Content-Length", "1"})),
+                     ING_PROBLEM_BAD_REQUEST);
+    assert_int_equal(judge("HEAD", "/readyz", "HTTP/1.1", HEADERS(HOST)), ING_PROBLEM_NONE);
+    assert_int_equal(judge("POST", "/healthz", "HTTP/1.1", HEADERS(HOST)), ING_PROBLEM_METHOD);
+}
+
+static void a_token_in_the_url_is_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "/input?token=x",  "/input?a=1&access_token=x", "/input?Authorization=x", "/input?a=1;API_KEY=x",
+        "/nowhere?token=", "http://h/input?token=x",    "/v1/topics/a?x&token=y", "https://h?token=x"};
+    for (size_t i = 0; i < CMQ_COUNT_OF(bad); i++)
+        if (judge("POST", bad[i], "HTTP/1.1", HEADERS(HOST, JSON)) != ING_PROBLEM_TOKEN_IN_URL)
+            fail_msg("%s", bad[i]);
+    assert_int_equal(judge("POST", "/input?tokens=1&x=token=2", "HTTP/1.1", HEADERS(HOST, JSON)),
+                     ING_PROBLEM_NONE);
+}
+
+static void too_many_headers_are_refused(void **state)
+{
+    (void)state;
+    struct header many[42] = {HOST, JSON};
+    for (size_t i = 2; i < 41; i++)
+        many[i] = (struct header){"X", "y"};
+    assert_int_equal(judge("POST", "/input", "HTTP/1.1", many), ING_PROBLEM_HEADERS);
+    many[40] = (struct header){NULL, NULL};
+    assert_int_equal(judge("POST", "/input", "HTTP/1.1", many), ING_PROBLEM_NONE);
+}
+
+static void tokens_are_found_in_their_headers(void **state)
+{
+    (void)state;
+    static const struct {
+        struct header header;
+        const char *token;
+    } table[] = {{{"Authorization", "Bearer abc"}, "abc"}, {{"authorization", "bearer  abc "}, "abc"},
+                 {{"X-API-Key", " abc"}, "abc"},           {{"Authorization", "Basic abc"}, ""},
+                 {{"Authorization", "Bearerabc"}, ""},     {{"Authorization", ""}, ""}};
+    for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
+        struct ing_head head;
+        ing_head_init(&head, &limits);
+        add_all(&head, HEADERS(HOST, table[i].header));
+        assert_null(head.broken);
+        assert_int_equal(head.token.bytes, strlen(table[i].token));
+        if (head.token.bytes != 0)
+            assert_memory_equal(head.token.data, table[i].token, head.token.bytes);
+    }
+}
+
+static void ttls_are_read_with_their_units(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t ms;
+    } good[] = {{"1500ms", 1500}, {"30s", 30000}, {"5m", 300000},
+                {"1h", 3600000},  {"7", 7000},    {"007s", 7000}};
+    static const char *const bad[] = {"",
+                                      "0",
+                                      "0ms",
+                                      "2h",
+                                      "1d",
+                                      "-1",
+                                      "1.5s",
+                                      "s",
+                                      "1 s",
+                                      "1S",
+                                      "1w",
+                                      "ms",
+                                      "+1",
+                                      "1e3",
+                                      "99999999999999999999",
+                                      "18446744073709551615d"};
+    uint64_t ms = 0;
+    for (size_t i = 0; i < CMQ_COUNT_OF(good); i++) {
+        assert_true(ing_ttl_parse(text(good[i].text), 3600000, &ms));
+        assert_int_equal(ms, good[i].ms);
+    }
+    for (size_t i = 0; i < CMQ_COUNT_OF(bad); i++)
+        if (ing_ttl_parse(text(bad[i]), 3600000, &ms))
+            fail_msg("%s", bad[i]);
+    assert_true(ing_ttl_parse(text("2d"), UINT64_MAX, &ms));
+    assert_int_equal(ms, 172800000);
+    assert_int_equal(judge("POST", "/input", "HTTP/1.1", HEADERS(HOST, JSON, {"CMQ-TTL", "soon"})),
+                     ING_PROBLEM_BAD_HEADER);
+}
+
+static void formats_follow_from_path_and_type(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *type;
+        enum ing_problem_kind kind;
+        enum ing_format format;
+    } table[] = {
+        {"/input", "application/json", ING_PROBLEM_NONE, ING_FORMAT_INPUT},
+        {"/input/batch", "application/json", ING_PROBLEM_NONE, ING_FORMAT_INPUTS},
+        {"/input/batch", "application/x-ndjson", ING_PROBLEM_MEDIA_TYPE, 0},
+        {"/v1/topics/a", "application/x-ndjson", ING_PROBLEM_NONE, ING_FORMAT_WHOLE},
+        {"/v1/topics/a", "application/cloudevents+json; charset=UTF-8", ING_PROBLEM_NONE, ING_FORMAT_EVENT},
+        {"/v1/topics/a", "application/cloudevents+json; charset=latin1", ING_PROBLEM_MEDIA_TYPE, 0},
+        {"/v1/topics/a", "application/cloudevents-batch+json", ING_PROBLEM_MEDIA_TYPE, 0},
+        {"/v1/topics/a/batch", "application/json", ING_PROBLEM_NONE, ING_FORMAT_JSON},
+        {"/v1/topics/a/batch", "Application/X-NDJSON", ING_PROBLEM_NONE, ING_FORMAT_LINES},
+        {"/v1/topics/a/batch", "application/jsonl;charset=utf-8", ING_PROBLEM_NONE, ING_FORMAT_LINES},
+        {"/v1/topics/a/batch", "application/jsonl;charset=latin1", ING_PROBLEM_MEDIA_TYPE, 0},
+        {"/v1/topics/a/batch", "application/msgpack", ING_PROBLEM_NONE, ING_FORMAT_MSGPACK},
+        {"/v1/topics/a/batch", "application/x-msgpack", ING_PROBLEM_NONE, ING_FORMAT_MSGPACK},
+        {"/v1/topics/a/batch", "application/vnd.msgpack", ING_PROBLEM_NONE, ING_FORMAT_MSGPACK},
+        {"/v1/topics/a/batch", "application/cloudevents-batch+json", ING_PROBLEM_NONE, ING_FORMAT_EVENTS},
+        {"/v1/topics/a/batch", "application/cloudevents+json", ING_PROBLEM_MEDIA_TYPE, 0},
+        {"/v1/topics/a/batch", "text/plain", ING_PROBLEM_MEDIA_TYPE, 0},
+    };
+    for (size_t i = 0; i < CMQ_COUNT_OF(table); i++) {
+        struct ing_head head;
+        enum ing_format format = ING_FORMAT_WHOLE;
+        ing_head_init(&head, &limits);
+        add_all(&head, HEADERS(HOST, {"Content-Type", table[i].type}));
+        struct ing_problem problem = judge_head(&head, "POST", table[i].path, "HTTP/1.1", &format);
+        if (problem.kind != table[i].kind || (problem.kind == ING_PROBLEM_NONE && format != table[i].format))
+            fail_msg("%s %s: %d, format %d", table[i].path, table[i].type, (int)problem.kind, (int)format);
+    }
+}
+
+static void a_stream_has_no_length_limit_and_no_key(void **state)
+{
+    (void)state;
+    const struct header lines = {"Content-Type", "application/x-ndjson"};
+    assert_int_equal(
+        judge("POST", "/v1/topics/a/batch", "HTTP/1.1", HEADERS(HOST, lines, {"Content-Length", "9999999"})),
+        ING_PROBLEM_NONE);
+    assert_int_equal(
+        judge("POST", "/v1/topics/a/batch", "HTTP/1.1", HEADERS(HOST, lines, {"Idempotency-Key", "k"})),
+        ING_PROBLEM_BAD_HEADER);
+}
+
+static void gzip_is_taken_where_it_is_on(void **state)
+{
+    (void)state;
+    struct ing_head head;
+    enum ing_format format;
+    ing_head_init(&head, &gzip_limits);
+    add_all(&head, HEADERS(HOST, JSON, {"Content-Encoding", "GZIP"}));
+    assert_int_equal(head.coding, ING_CODING_GZIP);
+    assert_int_equal(judge_head(&head, "POST", "/input", "HTTP/1.1", &format).kind, ING_PROBLEM_NONE);
+    ing_head_init(&head, &gzip_limits);
+    add_all(&head, HEADERS(HOST, JSON, {"Content-Encoding", "gzip, gzip"}));
+    assert_int_equal(judge_head(&head, "POST", "/input", "HTTP/1.1", &format).kind, ING_PROBLEM_CODING);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,6 +531,14 @@ int main(void)
         cmocka_unit_test(wrong_topics_are_told_with_rule_and_position),
         cmocka_unit_test(a_topic_takes_any_content_type),
         cmocka_unit_test(acks_and_keys_are_read),
+        cmocka_unit_test(every_path_takes_options),
+        cmocka_unit_test(a_token_in_the_url_is_refused),
+        cmocka_unit_test(too_many_headers_are_refused),
+        cmocka_unit_test(tokens_are_found_in_their_headers),
+        cmocka_unit_test(ttls_are_read_with_their_units),
+        cmocka_unit_test(formats_follow_from_path_and_type),
+        cmocka_unit_test(a_stream_has_no_length_limit_and_no_key),
+        cmocka_unit_test(gzip_is_taken_where_it_is_on),
     };
     return cmocka_run_group_tests_name("ing_request", tests, NULL, NULL);
 }
