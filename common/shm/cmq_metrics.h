@@ -3,17 +3,18 @@
  * Ownership: appends to the caller's buffer.
  * Units: seconds and bytes, as Prometheus wants them; records are sequence numbers.
  * Errors: CMQ_ERR_NOMEM, CMQ_ERR_TOO_BIG (of the buffer).
- * Callers: any thread with a ring that it may read: a member or an observer.
+ * Callers: any thread.
  */
 #ifndef CMQ_METRICS_H
 #define CMQ_METRICS_H
 
 #include "common/base/cmq_buf.h"
-#include "common/shm/cmq_ring.h"
+#include "common/shm/cmq_sight.h"
 
 #define CMQ_METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
 /* Everything that is known of all instances, those included that do not run. */
-CMQ_MUST_USE enum cmq_err cmq_metrics_write(struct cmq_ring *ring, const char *version, struct cmq_buf *text);
+CMQ_MUST_USE enum cmq_err cmq_metrics_write(const struct cmq_sight *sight, const char *version,
+                                            struct cmq_buf *text);
 
 #endif

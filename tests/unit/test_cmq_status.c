@@ -162,6 +162,7 @@ static void expect_line(const struct cmq_buf *text, const char *line)
 static void metrics_tell_what_every_instance_counted(void **state)
 {
     struct ring_fixture *fixture = *state;
+    struct cmq_sight *sight;
     struct cmq_buf text;
     cmq_buf_init(&text, 1 << 20);
     struct cmq_ring *gone = ring_fixture_join(fixture, CMQ_ROLE_DISPATCHER);
@@ -173,7 +174,9 @@ static void metrics_tell_what_every_instance_counted(void **state)
     cmq_ring_count(ring, CMQ_COUNT_REQUESTS, 12);
     cmq_ring_observe(ring, CMQ_HIST_REQUEST, 3000);
     (void)ring_fixture_publish(ring, "one");
-    assert_int_equal(cmq_metrics_write(ring, "9.9", &text), CMQ_OK);
+    assert_int_equal(cmq_sight_take(ring, &sight), CMQ_OK);
+    assert_int_equal(cmq_metrics_write(sight, "9.9", &text), CMQ_OK);
+    cmq_sight_free(sight);
     assert_int_equal(cmq_buf_append(&text, "", 1), CMQ_OK);
     expect_line(&text, "ciphermq_build_info{version=\"9.9\"} 1");
     expect_line(&text, "ciphermq_up{stage=\"ingest\",instance=\"0\"} 1");
@@ -201,10 +204,13 @@ static void metrics_tell_what_every_instance_counted(void **state)
 static void metrics_that_do_not_fit_are_an_error(void **state)
 {
     struct ring_fixture *fixture = *state;
+    struct cmq_sight *sight;
     struct cmq_buf text;
     cmq_buf_init(&text, 100);
     struct cmq_ring *ring = ring_fixture_join(fixture, CMQ_ROLE_INGEST);
-    assert_int_equal(cmq_metrics_write(ring, "9.9", &text), CMQ_ERR_TOO_BIG);
+    assert_int_equal(cmq_sight_take(ring, &sight), CMQ_OK);
+    assert_int_equal(cmq_metrics_write(sight, "9.9", &text), CMQ_ERR_TOO_BIG);
+    cmq_sight_free(sight);
     cmq_buf_fini(&text);
 }
 

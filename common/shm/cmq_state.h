@@ -1,0 +1,18 @@
+/*
+ * cmq_state: a look at the broker as one JSON object, for ciphermqctl status --json and the dashboard.
+ * Ownership: appends to the caller's buffer.
+ * Units: milliseconds, seconds, bytes, records; counters of an instance are those of its present process.
+ * Errors: CMQ_ERR_NOMEM, CMQ_ERR_TOO_BIG (of the buffer).
+ * Callers: any thread.
+ */
+#ifndef CMQ_STATE_H
+#define CMQ_STATE_H
+
+#include "common/base/cmq_buf.h"
+#include "common/shm/cmq_sight.h"
+
+/* All strings in it are names of ours, or settings whose characters need no escape. No line end. */
+CMQ_MUST_USE enum cmq_err cmq_state_write(const struct cmq_sight *sight, const char *version,
+                                          struct cmq_buf *text);
+
+#endif
