@@ -102,6 +102,16 @@ CMQ_MUST_USE enum cmq_err cmq_journal_locate(struct cmq_journal_reader *reader, 
                                              uint64_t end_seq, struct cmq_journal_pos *ret_pos,
                                              uint64_t *ret_seq);
 
+/* What the files of a log say of themselves. Read-only; safe beside a writer. */
+struct cmq_journal_usage {
+    uint64_t segments, bytes; /* files of records, and their size */
+    uint64_t first_seq;       /* of the oldest segment; 0: there is none */
+    uint64_t newest_ms;       /* when the newest segment was made; 0: not known */
+    uint64_t missing_seq;     /* a segment that the index before it names and that is not there; 0: none */
+};
+CMQ_MUST_USE enum cmq_err cmq_journal_usage(const char *directory, const struct cmq_file_ops *ops,
+                                            struct cmq_journal_usage *ret_usage);
+
 /* The seq that follows the last valid record of the directory: what a new ring begins with. An empty or missing directory
  * gives `none`. Read-only; safe beside a writer (then it is only a lower bound). */
 CMQ_MUST_USE enum cmq_err cmq_journal_next_seq(const char *directory, const struct cmq_file_ops *ops,

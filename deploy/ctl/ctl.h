@@ -13,10 +13,11 @@
 
 #include "common/base/cmq_reason.h"
 #include "common/proc/cmq_proc.h"
-#include "common/shm/cmq_ring.h"
+#include "common/shm/cmq_sight.h"
 
 #define CTL_EXIT_NOT_RUNNING 1 /* status: a stage has no live instance */
 #define CTL_EXIT_DAMAGED     1 /* verify: records cannot be read */
+#define CTL_EXIT_FAILED      1 /* doctor: something is wrong */
 
 #define CTL_SCOPE_OPTIONS_MAX 32u /* of one right; each may name several patterns */
 
@@ -36,6 +37,11 @@ struct ctl {
     const char *supervisor_conf; /* NULL: not given */
     bool systemd;
     uint64_t timeout_ms;
+    uint64_t interval_ms, count;        /* top, sub; count 0: no end */
+    const char *since;                  /* sub */
+    const char *type, *key, *ack, *ttl; /* pub */
+    bool lines;                         /* pub */
+    char bearer[64];                    /* of --token-file; "": none */
     struct ctl_token_options token;
     const char *words[2]; /* the command's own arguments */
     unsigned word_count;
@@ -58,6 +64,10 @@ int ctl_key(struct ctl *ctl);
 int ctl_token(struct ctl *ctl);
 int ctl_verify(struct ctl *ctl);
 int ctl_metrics(struct ctl *ctl);
+int ctl_doctor(struct ctl *ctl);
+int ctl_top(struct ctl *ctl);
+int ctl_pub(struct ctl *ctl);
+int ctl_sub(struct ctl *ctl);
 
 /* ---- the ring, seen by an observer ---- */
 
@@ -66,6 +76,5 @@ CMQ_MUST_USE enum cmq_err ctl_ring_observe(const struct cmq_conf *conf, struct c
 /* The newest live member of that role and number; false: there is none. */
 CMQ_MUST_USE bool ctl_ring_find(struct cmq_ring *ring, enum cmq_role role, uint32_t instance,
                                 struct cmq_member_state *ret_member);
-const char *ctl_role_name(enum cmq_role role);
 
 #endif

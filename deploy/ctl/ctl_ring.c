@@ -31,20 +31,3 @@ bool ctl_ring_find(struct cmq_ring *ring, enum cmq_role role, uint32_t instance,
         *ret_member = *newest;
     return newest != NULL;
 }
-
-const char *ctl_role_name(enum cmq_role role)
-{
-    switch (role) {
-    case CMQ_ROLE_NONE:
-        return "none";
-    case CMQ_ROLE_INGEST:
-        return "ingest";
-    case CMQ_ROLE_ENCRYPTOR:
-        return "encryptor";
-    case CMQ_ROLE_DISPATCHER:
-        return "dispatcher";
-    case CMQ_ROLE_OBSERVER:
-        return "observer";
-    }
-    return "unknown"; /* the number came out of shared memory */
-}

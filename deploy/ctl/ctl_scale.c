@@ -20,7 +20,7 @@ bool ctl_target_parse(const char *text, struct ctl_target *ret_target)
     static const enum cmq_role roles[] = {CMQ_ROLE_INGEST, CMQ_ROLE_ENCRYPTOR, CMQ_ROLE_DISPATCHER};
     size_t bytes = strcspn(text, ":");
     for (size_t i = 0; i < CMQ_COUNT_OF(roles); i++) {
-        const char *stage = ctl_role_name(roles[i]);
+        const char *stage = cmq_role_name(roles[i]);
         if (strlen(stage) != bytes || memcmp(stage, text, bytes) != 0)
             continue;
         struct ctl_target target = {.stage = stage, .role = roles[i], .one = text[bytes] == ':'};

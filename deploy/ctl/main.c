@@ -10,6 +10,7 @@
 
 #define TIMEOUT_MS    30000u
 #define TIMEOUT_S_MAX 600u
+#define INTERVAL_MS   1000u
 
 enum option_key {
     OPTION_JSON = 256,
@@ -18,6 +19,15 @@ enum option_key {
     OPTION_SUPERVISOR,
     OPTION_SYSTEMD,
     OPTION_TIMEOUT,
+    OPTION_TOKEN_FILE,
+    OPTION_INTERVAL,
+    OPTION_COUNT,
+    OPTION_SINCE,
+    OPTION_TYPE,
+    OPTION_KEY,
+    OPTION_ACK,
+    OPTION_TTL,
+    OPTION_LINES,
     OPTION_PUBLISH, /* this and the next two in the order of enum cmq_right */
     OPTION_SUBSCRIBE,
     OPTION_CONSUME,
@@ -42,6 +52,10 @@ struct command {
     {                                                                                                \
         "set", 's', "section.key=value", 0, "one setting; after the file, may be repeated", 0        \
     }
+#define TOKEN_OPTION                                                                                       \
+    {                                                                                                      \
+        "token-file", OPTION_TOKEN_FILE, "FILE", 0, "a file with the token to use, where tokens are on", 0 \
+    }
 #define SUPERVISOR_OPTIONS                                                                                 \
     {"supervisor-conf",                                                                                    \
      OPTION_SUPERVISOR,                                                                                    \
@@ -57,6 +71,31 @@ struct command {
 static const struct argp_option plain_options[] = {COMMON_OPTIONS, {0}};
 static const struct argp_option status_options[] = {
     COMMON_OPTIONS, {"json", OPTION_JSON, NULL, 0, "one JSON object", 0}, {0}};
+static const struct argp_option client_options[] = {
+    COMMON_OPTIONS, {"json", OPTION_JSON, NULL, 0, "one JSON object", 0}, TOKEN_OPTION, {0}};
+static const struct argp_option top_options[] = {
+    COMMON_OPTIONS,
+    {"json", OPTION_JSON, NULL, 0, "one JSON object a line", 0},
+    {"interval", OPTION_INTERVAL, "MS", 0, "time between two looks, 100 to 60000 (default 1000)", 0},
+    {"count", OPTION_COUNT, "N", 0, "leave after so many", 0},
+    {0}};
+static const struct argp_option pub_options[] = {
+    COMMON_OPTIONS,
+    TOKEN_OPTION,
+    {"type", OPTION_TYPE, "TYPE", 0, "the message's content type (default text/plain)", 0},
+    {"key", OPTION_KEY, "KEY", 0, "Idempotency-Key: with the same one it is published once", 0},
+    {"ack", OPTION_ACK, "LEVEL", 0, "accepted or durable", 0},
+    {"ttl", OPTION_TTL, "TIME", 0, "not delivered when it is over: 1500ms, 30s, 5m, 2h, 3d", 0},
+    {"lines", OPTION_LINES, NULL, 0,
+     "each line of standard input is one message: a JSON string, or an object with data", 0},
+    {0}};
+static const struct argp_option sub_options[] = {
+    COMMON_OPTIONS,
+    TOKEN_OPTION,
+    {"since", OPTION_SINCE, "ID", 0,
+     "earliest, latest (default), or the id of the last message that you have", 0},
+    {"count", OPTION_COUNT, "N", 0, "leave after so many messages", 0},
+    {0}};
 static const struct argp_option supervisor_options[] = {COMMON_OPTIONS, SUPERVISOR_OPTIONS, {0}};
 static const struct argp_option config_options[] = {
     {"sample", OPTION_SAMPLE, NULL, 0, "a settings file with every key at its default, as comments", 0},
@@ -105,6 +144,17 @@ static const struct command commands[] = {
      "Read the whole log and open everything in it. Exit status 1 if records are damaged. Needs the "
      "key-encryption key.",
      0, true, ctl_verify, status_options, 0},
+    {"doctor", "",
+     "Look at configuration, keys, log, machine, ring, stages and ports, send a message through, and name "
+     "the fix "
+     "of what is wrong. Exit status 1 if anything is.",
+     0, false, ctl_doctor, client_options, 0},
+    {"top", "", "Show what every instance does per second, until it is left.", 0, true, ctl_top, top_options,
+     0},
+    {"pub", "TOPIC [MESSAGE]", "Publish a message, or standard input as one.", 2, true, ctl_pub, pub_options,
+     1},
+    {"sub", "PATTERN", "Print the messages of some topics as JSON, one a line, as they come.", 1, true,
+     ctl_sub, sub_options, 0},
     {"metrics", "", "Print every number of every instance, as Prometheus reads them.", 0, true, ctl_metrics,
      plain_options, 0},
     {"config", "", "Print --sample or --reference.", 0, false, ctl_config, config_options, 0},
@@ -121,13 +171,26 @@ int ctl_config(struct ctl *ctl)
     return CMQ_EXIT_OK;
 }
 
-static void parse_timeout(struct argp_state *state, const char *text, uint64_t *ret_timeout_ms)
+static uint64_t parse_number(struct argp_state *state, const char *name, const char *text, uint64_t min,
+                             uint64_t max)
 {
     char *end = NULL;
-    unsigned long seconds = strtoul(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || seconds < 1 || seconds > TIMEOUT_S_MAX)
-        argp_error(state, "--timeout %s: a number of seconds from 1 to %u is allowed", text, TIMEOUT_S_MAX);
-    *ret_timeout_ms = (uint64_t)seconds * 1000u;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || number < min || number > max)
+        argp_error(state, "%s %s: a number from %llu to %llu is allowed", name, text, (unsigned long long)min,
+                   (unsigned long long)max);
+    return number;
+}
+
+/* Not as an argument: those are seen by everybody on the machine. */
+static void read_token(struct argp_state *state, const char *path, struct ctl *ctl)
+{
+    FILE *file = fopen(path, "re");
+    if (file == NULL || fgets(ctl->bearer, sizeof ctl->bearer, file) == NULL)
+        argp_error(state, "--token-file %s cannot be read", path);
+    if (file != NULL)
+        (void)fclose(file);
+    ctl->bearer[strcspn(ctl->bearer, " \t\r\n")] = '\0';
 }
 
 static void add_scope(struct argp_state *state, struct ctl_token_options *token, int key, const char *text)
@@ -195,7 +258,34 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         ctl->systemd = true;
         return 0;
     case OPTION_TIMEOUT:
-        parse_timeout(state, text, &ctl->timeout_ms);
+        ctl->timeout_ms = parse_number(state, "--timeout", text, 1, TIMEOUT_S_MAX) * 1000u;
+        return 0;
+    case OPTION_INTERVAL:
+        ctl->interval_ms = parse_number(state, "--interval", text, 100, 60000);
+        return 0;
+    case OPTION_COUNT:
+        ctl->count = parse_number(state, "--count", text, 1, 1000000000);
+        return 0;
+    case OPTION_SINCE:
+        ctl->since = text;
+        return 0;
+    case OPTION_TYPE:
+        ctl->type = text;
+        return 0;
+    case OPTION_KEY:
+        ctl->key = text;
+        return 0;
+    case OPTION_ACK:
+        ctl->ack = text;
+        return 0;
+    case OPTION_TTL:
+        ctl->ttl = text;
+        return 0;
+    case OPTION_LINES:
+        ctl->lines = true;
+        return 0;
+    case OPTION_TOKEN_FILE:
+        read_token(state, text, ctl);
         return 0;
     case ARGP_KEY_ARG:
         if (ctl->word_count == CMQ_COUNT_OF(ctl->words))
@@ -294,7 +384,7 @@ static const struct command *parse_arguments(int argc, char **argv, struct ctl *
 
 int main(int argc, char **argv)
 {
-    static struct ctl ctl = {.timeout_ms = TIMEOUT_MS};
+    static struct ctl ctl = {.timeout_ms = TIMEOUT_MS, .interval_ms = INTERVAL_MS};
     int exit_code = CMQ_EXIT_OK;
     struct cmq_reason reason = {{0}};
     argp_program_version = "ciphermqctl " CMQ_VERSION;

@@ -1,0 +1,44 @@
+/*
+ * ctl_http: requests to the broker's own ports, as any client would make them. The only user of libcurl.
+ * Ownership: an answer's memory is freed by ctl_answer_fini.
+ * Units: milliseconds, bytes.
+ * Errors: CMQ_ERR_SYSTEM (no connection, time-out, TLS) with a sentence that names the address. A status is no error.
+ * Callers: the only thread.
+ */
+#ifndef CTL_HTTP_H
+#define CTL_HTTP_H
+
+#include "common/base/cmq_buf.h"
+#include "ctl.h"
+
+enum ctl_port { CTL_PORT_HTTP, CTL_PORT_WS };
+
+struct ctl_request {
+    enum ctl_port port;
+    const char *path; /* with the query */
+    bool post;        /* body is sent */
+    struct cmq_span body;
+    const char *type;       /* Content-Type; NULL: text/plain */
+    const char *headers[8]; /* "Name: value", the first NULL ends them */
+    uint64_t timeout_ms;    /* of all of it; 0: none */
+    size_t bytes_max;       /* of the answer's body */
+    /* Instead of keeping the body: its parts as they come; false ends the request. */
+    bool (*on_data)(void *context, struct cmq_span data);
+    void *context;
+};
+
+struct ctl_answer {
+    long status;
+    char url[256];
+    struct cmq_buf body;
+    uint64_t took_us;
+};
+
+/* The token of --token-file, if one was given, goes along. TLS as the configuration has it: the certificate must be the
+ * broker's (tls.cert_file is what is trusted). */
+CMQ_MUST_USE enum cmq_err ctl_http(const struct ctl *ctl, const struct ctl_request *request,
+                                   struct ctl_answer *ret_answer, struct cmq_reason *reason);
+/* Accepts a zeroed struct. */
+void ctl_answer_fini(struct ctl_answer *answer);
+
+#endif
