@@ -79,7 +79,7 @@ static bool may(struct dsp_session *session, const struct dsp_command *command, 
 {
     if (cmq_grant_allows(&session->grant, right, topic))
         return true;
-    log_refusal(session, right == CMQ_RIGHT_CONSUME ? "consume" : "subscribe");
+    log_refusal(session, right == CMQ_RIGHT_CONSUME ? "no_right_to_consume" : "no_right_to_subscribe");
     refuse_saying(session, command, DSP_CODE_FORBIDDEN, dsp_access_lacks(right));
     return false;
 }

@@ -19,7 +19,7 @@ import json
 import time
 
 import packing
-from wsclient import BINARY, TEXT, WsClient, WsError
+from wsclient import BINARY, TEXT, WsClient, WsClosed, WsError
 
 FORMATS = {"json": (TEXT, lambda value: json.dumps(value, separators=(",", ":")).encode("utf-8"), json.loads),
            "msgpack": (BINARY, packing.packb, packing.unpackb)}
@@ -36,11 +36,14 @@ class V1Error(Exception):
 class V1Client:
     """Connects in the constructor."""
 
-    def __init__(self, host, port, form="json", timeout=20.0, receive_buffer=None, connect=True, tls=None, **about):
+    def __init__(self, host, port, form="json", timeout=20.0, receive_buffer=None, connect=True, tls=None,
+                 headers=(), token_protocol=None, **about):
         self.form, self.timeout = form, timeout
         self._opcode, self._encode, self._decode = FORMATS[form]
-        self.ws = WsClient(host, port, "/v1/ws", timeout, receive_buffer, subprotocol=f"ciphermq.v1.{form}",
-                           tls=tls)
+        names = f"ciphermq.v1.{form}"
+        if token_protocol:  # as a page sends it; first, because the first that is known is answered
+            names = f"ciphermq.token.{token_protocol}, {names}"
+        self.ws = WsClient(host, port, "/v1/ws", timeout, receive_buffer, subprotocol=names, tls=tls, headers=headers)
         self._last_id = 0
         self._replies = {}                  # id -> reply that nobody has asked for yet
         self.errors = []                    # replies with "id": null
@@ -48,7 +51,11 @@ class V1Client:
         self.heartbeats = 0
         if self.ws.subprotocol != f"ciphermq.v1.{form}":
             raise WsError(f"the server chose {self.ws.subprotocol}")
-        self.about = self.command("connect", about) if connect else None
+        try:
+            self.about = self.command("connect", about) if connect else None
+        except BaseException:
+            self.ws.end()
+            raise
 
     # ---- commands ----
 
@@ -74,7 +81,11 @@ class V1Client:
         """The reply to the command with this id. Pushes that come before it are kept."""
         deadline = time.monotonic() + (timeout or self.timeout)
         while number not in self._replies:
-            self._step(deadline)
+            try:
+                self._step(deadline)
+            except WsClosed:  # the reply may stand in front of it
+                if number not in self._replies:
+                    raise
         reply = self._replies.pop(number)
         if "error" in reply:
             raise V1Error(reply["error"]["code"], reply["error"]["message"])

@@ -33,9 +33,10 @@ class WsClient:
     """Connects in the constructor. receive() returns whole messages."""
 
     def __init__(self, host, port, path="/", timeout=5.0, receive_buffer=None, subprotocol=None,
-                 tls=None):
+                 tls=None, headers=(), source=None):
         self._buffer = bytearray()
         self._parts = []  # of a message whose last fragment has not come
+        self._closed = None  # the peer's close, which ends every later read, too
         self.opcode = None  # TEXT or BINARY, of the message that came last
         self.subprotocol = None  # that the server chose
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -43,11 +44,13 @@ class WsClient:
             if receive_buffer:
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             self._sock.settimeout(timeout)
+            if source:
+                self._sock.bind((source, 0))
             self._sock.connect((host, port))
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls:  # an ssl.SSLContext
                 self._sock = tls.wrap_socket(self._sock, server_hostname=host)
-            self._upgrade(host, port, path, subprotocol)
+            self._upgrade(host, port, path, subprotocol, headers)
         except BaseException:
             self._sock.close()
             raise
@@ -55,12 +58,13 @@ class WsClient:
     def fileno(self):
         return self._sock.fileno()
 
-    def _upgrade(self, host, port, path, subprotocol):
+    def _upgrade(self, host, port, path, subprotocol, headers):
         key = base64.b64encode(os.urandom(16))
         lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}", "Upgrade: websocket", "Connection: Upgrade",
                  f"Sec-WebSocket-Key: {key.decode()}", "Sec-WebSocket-Version: 13"]
         if subprotocol:
             lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+        lines += headers
         self._sock.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
         while b"\r\n\r\n" not in self._buffer:
             self._fill()
@@ -107,13 +111,16 @@ class WsClient:
 
     def messages(self):
         """Every message that has come whole, as bytes, without reading; answers pings. Ends when there is no more."""
+        if self._closed:
+            raise self._closed
         frame = self._frame()
         while frame:
             final, opcode, payload = frame
             if opcode == PING:
                 self.send(payload, PONG)
             elif opcode == CLOSE:
-                raise WsClosed(struct.unpack(">H", payload[:2])[0] if len(payload) >= 2 else None)
+                self._closed = WsClosed(struct.unpack(">H", payload[:2])[0] if len(payload) >= 2 else None)
+                raise self._closed
             elif (opcode == 0) == bool(self._parts) and opcode in (0, TEXT, BINARY):
                 self._parts.append(payload)
                 self.opcode = opcode or self.opcode

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "dispatcher/dsp_session.h"
 #include "tests/support/fake_groups.h"
@@ -287,6 +289,131 @@ static void messagepack_session_speaks_messagepack(void **state)
     assert_int_equal(next(), DSP_SEND_CLOSE);
 }
 
+/* ---- tokens ---- */
+
+#define TOKEN  "cmq_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+#define DIGEST "affdcd7be4867ecfd05a95970820a0544c5b99774c3c65110ad234ce99cb58dc"
+#define SCOPES "subscribe:orders.* consume:jobs"
+
+static char token_directory[] = "/tmp/cmq-session-XXXXXX", token_file[64];
+
+static void write_tokens(const char *scopes)
+{
+    FILE *out = fopen(token_file, "w");
+    assert_non_null(out);
+    (void)fprintf(out, "token some sha256:" DIGEST " created:0 expires:never %s\n", scopes);
+    assert_int_equal(fclose(out), 0);
+    assert_int_equal(chmod(token_file, 0640), 0);
+}
+
+static void renew_tokens(void)
+{
+    assert_true(dsp_access_refresh(access_open, token_file, true));
+    dsp_access_renew(access_open);
+}
+
+/* The session is nobody's, and tokens are needed. */
+static int setup_with_tokens(void **state)
+{
+    int result = setup(state);
+    const struct cmq_grant nobody = {0};
+    dsp_session_identify(&session, &nobody, &address);
+    assert_non_null(mkdtemp(token_directory));
+    (void)snprintf(token_file, sizeof(token_file), "%s/tokens", token_directory);
+    write_tokens(SCOPES);
+    renew_tokens();
+    return result;
+}
+
+static int teardown_with_tokens(void **state)
+{
+    (void)unlink(token_file);
+    (void)rmdir(token_directory);
+    memcpy(token_directory + sizeof(token_directory) - 7, "XXXXXX", 6);
+    return teardown(state);
+}
+
+static void log_in(void)
+{
+    say("{\"id\":1,\"connect\":{\"token\":\"" TOKEN "\"}}");
+    hear("{\"id\":1,\"ok\":{\"version\":\"...");
+}
+
+static void nobody_is_turned_away_with_a_reason(void **state)
+{
+    (void)state;
+    say("{\"id\":1,\"connect\":{}}");
+    say("{\"id\":2,\"ping\":{}}"); /* not listened to any more */
+    hear("{\"id\":1,\"error\":{\"code\":\"unauthorized\",\"message\":\"no token was sent...");
+    assert_int_equal(next(), DSP_SEND_CLOSE);
+    assert_int_equal(session.closing, DSP_CLOSE_PROTOCOL);
+    assert_true(session.turned_away);
+}
+
+static void unknown_token_is_turned_away(void **state)
+{
+    (void)state;
+    say("{\"connect\":{\"token\":\"" TOKEN "x\"}}");
+    hear("{\"id\":null,\"error\":{\"code\":\"unauthorized\",\"message\":\"this token is unknown...");
+    assert_int_equal(next(), DSP_SEND_CLOSE);
+}
+
+static void token_bounds_what_its_session_reads(void **state)
+{
+    (void)state;
+    log_in();
+    say("{\"id\":2,\"subscribe\":{\"topic\":\"orders.>\"}}");
+    hear("{\"id\":2,\"error\":{\"code\":\"forbidden\",\"message\":\"this token has no right to subscribe to "
+         "this "
+         "topic\"}}");
+    say("{\"id\":2,\"consume\":{\"group\":\"w\",\"topic\":\"orders.eu\"}}");
+    hear("{\"id\":2,\"error\":{\"code\":\"forbidden\"...");
+    say("{\"id\":2,\"consume\":{\"group\":\"old\"}}"); /* of topic past */
+    hear("{\"id\":2,\"error\":{\"code\":\"forbidden\"...");
+    say("{\"id\":2,\"consume\":{\"group\":\"old\",\"topic\":\"jobs\"}}");
+    hear("{\"id\":2,\"error\":{\"code\":\"group_mismatch\",\"message\":\"a group of that name has another "
+         "topic\"}}");
+    assert_int_equal(fake_groups_members(hub.groups), 0);
+    say("{\"id\":2,\"subscribe\":{\"topic\":\"orders.eu\"}}");
+    hear("{\"id\":2,\"ok\"...");
+    say("{\"id\":3,\"consume\":{\"group\":\"w\",\"topic\":\"jobs\"}}");
+    hear("{\"id\":3,\"ok\"...");
+    say("{\"id\":4,\"connect\":{\"token\":\"" TOKEN "\"}}");
+    hear("{\"id\":4,\"error\":{\"code\":\"bad_command\"...");
+}
+
+static void second_token_is_refused(void **state)
+{
+    (void)state;
+    struct cmq_grant grant;
+    assert_int_equal(dsp_access_token(access_open, cmq_span_make(TOKEN, strlen(TOKEN)),
+                                      cmq_address_span(&address), &grant),
+                     CMQ_AUTH_OK);
+    dsp_session_identify(&session, &grant, &address);
+    say("{\"id\":1,\"connect\":{\"token\":\"" TOKEN "\"}}");
+    hear("{\"id\":1,\"error\":{\"code\":\"bad_command\"...");
+    connect_first();
+}
+
+static void session_of_a_grant_that_is_over_gets_nothing_more(void **state)
+{
+    (void)state;
+    log_in();
+    say("{\"id\":2,\"subscribe\":{\"topic\":\"orders.eu\"}}");
+    hear("{\"id\":2,\"ok\"...");
+    (void)fake_log_texts(event_log, "orders.eu", 1, 'a');
+    dsp_hub_stored(&hub);
+    dsp_session_recheck(&session);
+    hear("{\"msgs\"...");
+    write_tokens("subscribe:orders.us");
+    renew_tokens();
+    (void)fake_log_texts(event_log, "orders.eu", 1, 'b');
+    dsp_hub_stored(&hub);
+    dsp_session_recheck(&session);
+    assert_int_equal(next(), DSP_SEND_CLOSE);
+    assert_int_equal(session.closing, DSP_CLOSE_REVOKED);
+}
+
 /* ---- groups ---- */
 
 static void consumer_gets_messages_and_its_ack_is_told_when_durable(void **state)
@@ -558,12 +685,18 @@ static void client_that_goes_leaves_everything(void **state)
     assert_null(hub.waiting);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define WITH_TOKENS(name) cmocka_unit_test_setup_teardown(name, setup_with_tokens, teardown_with_tokens)
+#define TEST(name)        cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(connect_tells_what_to_expect),
+        WITH_TOKENS(nobody_is_turned_away_with_a_reason),
+        WITH_TOKENS(unknown_token_is_turned_away),
+        WITH_TOKENS(token_bounds_what_its_session_reads),
+        WITH_TOKENS(second_token_is_refused),
+        WITH_TOKENS(session_of_a_grant_that_is_over_gets_nothing_more),
         TEST(commands_before_connect_end_the_connection),
         TEST(what_is_not_json_ends_the_connection),
         TEST(faults_of_commands_without_id_are_told_too),
