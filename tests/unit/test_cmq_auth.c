@@ -213,6 +213,17 @@ static void auth_a_certificate_is_known_by_its_name(void **state)
     assert_int_equal(check("", TOKEN_A), CMQ_AUTH_UNKNOWN);
 }
 
+/* A line of a token with the key that a certificate is looked up by, and the other way round. */
+static void auth_tokens_and_certificates_never_stand_for_each_other(void **state)
+{
+    (void)state;
+    open_good("token x sha256:79323012b3cf386a29b30e519bca46969893c220062e9f4e86f259f497975a4f" DATES
+              " admin\ncert y subject:" TOKEN_A DATES " admin\n");
+    assert_int_equal(check("", "My Service"), CMQ_AUTH_UNKNOWN);
+    assert_int_equal(check(TOKEN_A, ""), CMQ_AUTH_UNKNOWN);
+    assert_int_equal(check("", TOKEN_A), CMQ_AUTH_OK); /* an odd name, but a name */
+}
+
 static void auth_of_token_and_certificate_the_token_counts(void **state)
 {
     (void)state;
@@ -426,23 +437,31 @@ static void auth_a_bad_file_leaves_the_last_good_table_and_is_told_once(void **s
     assert_int_equal(check(TOKEN_A, ""), CMQ_AUTH_UNKNOWN);
 }
 
+static bool stamp_stands_still;
+void __real_cmq_token_file_stamp(const char *file, struct cmq_token_stamp *ret_stamp);
+void __wrap_cmq_token_file_stamp(const char *file, struct cmq_token_stamp *ret_stamp);
+void __wrap_cmq_token_file_stamp(const char *file, struct cmq_token_stamp *ret_stamp)
+{
+    static struct cmq_token_stamp last;
+    if (!stamp_stands_still)
+        __real_cmq_token_file_stamp(file, &last);
+    *ret_stamp = last;
+}
+
 /* Two writes within one tick of the file system's clock, same size: only a second look can tell. */
 static void auth_a_file_just_written_is_looked_at_again(void **state)
 {
     (void)state;
     open_good(LINE_A);
-    struct stat before;
-    assert_int_equal(stat(path, &before), 0);
-    const char *const changed =
-        "token a sha256:" DIGEST_B DATES " publish:orders.> subscribe:orders.eu,$dead.> consume:jobs\n";
-    for (unsigned i = 0; i < 2; i++) {
-        struct timespec now;
-        write_file(i == 0 ? changed : LINE_A);
-        assert_int_equal(clock_gettime(CLOCK_REALTIME, &now), 0);
-        const struct timespec times[2] = {now, before.st_mtim};
-        assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
-        assert_true(reload(false));
-    }
+    stamp_stands_still = true;
+    write_file("token b sha256:" DIGEST_B DATES
+               " publish:orders.> subscribe:orders.eu,$dead.> consume:jobs\n");
+    assert_true(reload(false));
+    write_file("token !\n");
+    expect_reload_fault(false, CMQ_ERR_INVALID, "tokens:1: a name has");
+    assert_false(reload(false)); /* told once */
+    stamp_stands_still = false;
+    assert_int_equal(check(TOKEN_B, ""), CMQ_AUTH_OK);
 }
 
 struct race {
@@ -730,6 +749,7 @@ static void auth_a_batch_above_the_rate_is_taken_once_and_paid_for(void **state)
     expect_rate(take(50, 0, 10, 0, now), false, 10, 9, 1); /* only a full bucket lets it through */
     expect_rate(take(50, 0, 10, 0, now + S_NS), true, 10, 0, 5);
     expect_rate(take(1, 0, 10, 0, now + 2 * S_NS), false, 10, 0, 4);
+    expect_rate(take(0, 5, 10, 0, now + 2 * S_NS), true, 10, 0, 4); /* no message, nothing to wait for */
     expect_rate(take(1, 0, 10, 0, now + 6 * S_NS), true, 10, 9, 1);
     expect_rate(take(UINT64_MAX, 0, 1, 0, now + 60 * S_NS), true, 1, 0, UINT32_MAX);
 }
@@ -744,7 +764,10 @@ static void auth_rates_take_from_both_buckets_or_none(void **state)
     expect_rate(take(1, 200, 5, 5, now), false, 1000, 100, 1);
     expect_rate(take(9, 100, 5, 5, now), true, 10, 0, 1); /* the refused one cost no message */
     expect_rate(take(1, 0, 5, 5, now), false, 10, 0, 1);
-    expect_rate(take(1, 1099511627776, 0, 0, now + S_NS), true, 1000, 0, 1099511628);
+    expect_rate(take(9, 100, 5, 5, now + S_NS), true, 10, 1, 1);
+    expect_rate(take(1, 950, 5, 5, now + S_NS), false, 1000, 900,
+                1); /* the one that refused, not the emptier one */
+    expect_rate(take(1, 1099511627776, 0, 0, now + 2 * S_NS), true, 1000, 0, 1099511628);
 }
 
 static void auth_all_who_hold_a_token_share_its_buckets_across_reloads(void **state)
@@ -857,6 +880,7 @@ int main(void)
         T(auth_a_token_has_the_rights_of_its_line),
         T(auth_refusals_are_told_apart),
         T(auth_a_certificate_is_known_by_its_name),
+        T(auth_tokens_and_certificates_never_stand_for_each_other),
         T(auth_of_token_and_certificate_the_token_counts),
         T(auth_each_fault_of_a_line_has_place_and_sentence),
         T(auth_what_is_there_twice_is_refused),
