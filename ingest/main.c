@@ -34,7 +34,12 @@ static struct ing_admit_limits admit_limits(const struct cmq_conf *conf)
 
 static enum cmq_err write_metrics(struct cmq_ring *ring, struct cmq_buf *text)
 {
-    return cmq_metrics_write(ring, CMQ_VERSION, text);
+    struct cmq_sight *sight = NULL;
+    enum cmq_err err = cmq_sight_take(ring, &sight);
+    if (err == CMQ_OK)
+        err = cmq_metrics_write(sight, CMQ_VERSION, text);
+    cmq_sight_free(sight);
+    return err;
 }
 
 static enum cmq_err start_http(struct stage *stage, const struct cmq_conf *conf, struct cmq_reason *reason)
