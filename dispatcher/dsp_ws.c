@@ -1,6 +1,7 @@
 #include "dispatcher/dsp_ws.h"
 
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -169,7 +170,7 @@ static int listener_callback(struct lws *wsi, enum lws_callback_reasons reason, 
 
 static int on_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *protocol)
 {
-    if (protocol == NULL || strcmp(protocol, "websocket") != 0)
+    if (protocol == NULL || strcasecmp(protocol, "websocket") != 0)
         return -1;
     if (ws->draining)
         return dsp_http_check_upgrade(ws, wsi, "This instance is going away; connect again.");

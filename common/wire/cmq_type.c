@@ -73,6 +73,9 @@ static bool is_well_formed(struct cmq_span whole, struct cmq_span media)
     for (size_t i = 0; i < whole.bytes; i++)
         if (whole.data[i] < 0x20 || whole.data[i] > 0x7e)
             return false;
+    /* No blanks around the slash; next_part would trim them off. */
+    if (media.bytes == 0 || memchr(media.data, ' ', media.bytes) != NULL)
+        return false;
     struct cmq_span subtype = media;
     struct cmq_span type = next_part(&subtype, '/');
     return whole.bytes <= CMQ_MESSAGE_TYPE_BYTES_MAX && is_token(type) && is_token(subtype);

@@ -34,6 +34,8 @@ static void types_are_told_apart(void **state)
         {"/plain", CMQ_TYPE_BAD},
         {"a/b/c", CMQ_TYPE_BAD},
         {"a b/c", CMQ_TYPE_BAD},
+        {"a /b", CMQ_TYPE_BAD},
+        {"a/ b", CMQ_TYPE_BAD},
         {"a/b; c=\xc3\xa9", CMQ_TYPE_BAD},
         {"a/b; c=\x01", CMQ_TYPE_BAD},
     };

@@ -105,6 +105,8 @@ static void framing_that_two_parsers_could_read_differently_is_refused(void **st
         HEADERS(HOST, {"Transfer-Encoding", "gzip, chunked"}),
         HEADERS(HOST, {"Transfer-Encoding", "chunked, chunked"}),
         HEADERS(HOST, {"Transfer-Encoding", "xchunked"}),
+        HEADERS(HOST, {"Transfer-Encoding", "chunked "}),
+        HEADERS(HOST, {"Transfer-Encoding", "chunked\t"}),
         HEADERS(HOST, {"Transfer-Encoding", ""}),
         HEADERS(HOST, JSON, JSON),
         HEADERS(HOST, {"Authorization", "a"}, {"Authorization", "b"}),
