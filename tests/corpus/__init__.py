@@ -1,0 +1,11 @@
+"""The bad-input corpus: requests, frames and bodies, each with the answer that is right, and the means to replay them.
+
+    http_requests.py   raw HTTP requests
+    ws_streams.py      WebSocket handshakes and byte streams
+    bodies.py          bodies: JSON, and what else publishes messages
+    json_texts.py      JSON texts, good and bad, that the bodies are made of
+    known.py           where an installed library decides otherwise, and why that is accepted
+    replay.py          sends them, many at a time, and compares
+
+Answers are reasoned from the RFCs and from docs/, one by one; none is a recording. tests/integration/test_corpus.py replays.
+"""

@@ -1,0 +1,175 @@
+"""The bad-input corpus against one running broker: each answer is the one that is written beside the case, and behind every
+group the broker is the same as before: it publishes, delivers, counts, and has told its log no secret."""
+
+import json
+import os
+import sys
+import unittest
+
+sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"),
+                os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")]
+
+from broker import STAGES, Broker  # noqa: E402
+from cases import HOST, WAIT_S, Case, Http, ids_of  # noqa: E402
+from corpus import bodies, http_requests, known, replay, ws_streams  # noqa: E402
+from v1client import V1Client  # noqa: E402
+
+SETTINGS = {"ingest.request_bytes_max": bodies.REQUEST_BYTES_MAX, "ingest.message_bytes_max": bodies.MESSAGE_BYTES_MAX,
+            "ingest.request_messages_max": bodies.REQUEST_MESSAGES_MAX}
+SHARED = {}
+
+
+class Watcher:
+    """Reads everything that is delivered. JSON stays text in MessagePack frames, so it can be compared to the digit."""
+
+    def __init__(self, broker):
+        self.client = V1Client(HOST, broker.ws_port, "msgpack", timeout=WAIT_S)
+        self.sub = self.client.subscribe(">", since="earliest")
+        self.items = {}
+
+    def read_to(self, last):
+        """Until the message with this id has come."""
+        while last not in self.items:
+            kind, body = self.client.push()
+            assert kind == "msgs", (kind, body)
+            for item in body["items"]:
+                self.items[item["id"]] = {**item, "topic": body["topic"]}
+
+
+def setUpModule():
+    broker = SHARED["broker"] = Broker(settings=SETTINGS).start()
+    SHARED["pids"] = {key: process.child.pid for key, process in broker.processes.items()}
+    SHARED["watcher"] = Watcher(broker)
+
+
+def tearDownModule():
+    SHARED["watcher"].client.close()
+    SHARED["broker"].stop()
+
+
+class Corpus(Case):
+    def setUp(self):
+        self.one, self.watcher = SHARED["broker"], SHARED["watcher"]
+        self.before = {stage: self.counters(self.one, stage) for stage in STAGES}
+
+    def tearDown(self):
+        """What holds behind every group."""
+        self.one.check_alive()
+        self.assertEqual(SHARED["pids"], {key: process.child.pid for key, process in self.one.processes.items()})
+        client = Http(self.one)
+        marker = client.publish("corpus.marker", "still here")
+        client.close()
+        self.watcher.read_to(marker)
+        self.assertEqual("still here", self.watcher.items[marker]["data"])
+        self.assertEqual([], [item for item in self.watcher.items.values() if item["topic"].startswith("smuggled.")])
+        self.assertEqual([], self.files_with(http_requests.CANARY))
+        self.assertEqual([], self.files_with(b"runtime error:"), "UBSan goes on behind what it found")
+
+    def files_with(self, secret):
+        """Files of the broker, its logs among them, in which the secret stands in clear."""
+        found = []
+        for directory, _, names in os.walk(self.one.directory):
+            for name in names:
+                with open(os.path.join(directory, name), "rb") as file:
+                    if secret in file.read():
+                        found.append(name)
+        return found
+
+    def judge(self, results):
+        wrong = [f"{result.case.name}: {result.wrong}" for result in results if result.wrong]
+        self.assertEqual([], wrong, f"{len(wrong)} of {len(results)} cases")
+        self.assertEqual(len(results), len({result.case.name for result in results}), "two cases have the same name")
+        used = {result.case.limit for result in results if result.limited}
+        self.assertLessEqual(used, set(known.LIMITS))
+        print(f"{self.id()}: {len(results)} cases, {sum(result.limited for result in results)} as the libraries have it",
+              flush=True)
+
+    def counted(self, stage, name):
+        return self.counters(self.one, stage)[name] - self.before[stage][name]
+
+    def replay_http(self, cases):
+        results = replay.run_http(self.one.http_port, cases)
+        self.judge(results)
+        # Answers of a handler of ours are counted, those of the library and of connections that just end are not.
+        own = [reply for result in results for reply in result.replies if isinstance(reply, replay.Reply)
+               and (reply.status == 200 or reply.headers.get("content-type") == "application/problem+json")]
+        self.assertGreaterEqual(self.counted("ingest", "requests"), len(own))
+        bad = [reply for reply in own if 400 <= reply.status < 500 and reply.status != 413]
+        self.assertGreaterEqual(self.counted("ingest", "rejected_bad"), len(bad))
+        self.assertGreaterEqual(self.counted("ingest", "rejected_large"), len([r for r in own if r.status == 413]))
+        return results
+
+    def replay_bodies(self, every):
+        results = self.replay_http([body.case() for body in every])
+        client = Http(self.one)
+        self.watcher.read_to(client.publish("corpus.marker", "behind bodies"))
+        client.close()
+        wrong = [f"{body.name}: {fault}" for body, result in zip(every, results) if (fault := self.undelivered(body, result))]
+        self.assertEqual([], wrong)
+
+    def undelivered(self, body, result):
+        """What is wrong with the messages that came of a body, or None."""
+        if body.data is None or result.replies[0].status != 200:
+            return None
+        answer = result.replies[0].json()
+        for number, (name, want) in enumerate(zip(ids_of(answer["id"] or "0-0", len(body.data)), body.data)):
+            item = self.watcher.items.get(name)
+            if item is None:
+                return f"message {number} was not delivered"
+            got = item["data"]
+            if isinstance(want, bodies.Raw):
+                same = got == want.decode("utf-8") and item.get("type") == "application/json"
+            elif item.get("type") == "application/json":
+                same = json.loads(got) == want
+            else:
+                same = got == want
+            if not same:
+                return f"message {number} is {str(item)[:200]}, wanted {str(want)[:200]}"
+        return None
+
+    def replay_ws(self, cases):
+        self.judge(replay.run_ws(self.one.ws_port, cases))
+        self.assertGreater(self.counted("dispatcher", "clients_total"), 0)
+
+    def replay_ws_port(self, cases):
+        self.judge(replay.run_http(self.one.ws_port, cases))
+
+
+def test_of(replay_group, cases, *names):
+    def test(self):
+        replay_group(self, cases(*names))
+    return test
+
+
+# A test a group, so that a failure names where it is.
+for each in http_requests.GROUPS:
+    setattr(Corpus, f"test_http_{each}", test_of(Corpus.replay_http, http_requests.cases, each))
+for each in bodies.GROUPS:
+    setattr(Corpus, f"test_bodies_{each}", test_of(Corpus.replay_bodies, bodies.bodies, each))
+for each in ws_streams.GROUPS:
+    setattr(Corpus, f"test_websocket_{each}", test_of(Corpus.replay_ws, ws_streams.cases, each))
+setattr(Corpus, "test_websocket_port_http", test_of(Corpus.replay_ws_port, ws_streams.http_cases))
+
+
+class Size(unittest.TestCase):
+    def test_the_corpus_has_its_size_and_no_name_twice(self):
+        counts = {}
+        for kind, module, make in (("requests", http_requests, http_requests.cases), ("streams", ws_streams, ws_streams.cases),
+                                   ("bodies", bodies, bodies.bodies)):
+            names = [case.name for group in module.GROUPS for case in make(group)]
+            self.assertEqual(len(names), len(set(names)))
+            counts[kind] = len(names)
+        print(counts, flush=True)
+        self.assertGreaterEqual(counts["requests"], 300)
+        self.assertGreaterEqual(counts["streams"], 300)
+        self.assertGreaterEqual(counts["bodies"], 1000)
+
+    def test_every_limit_of_a_library_is_met_by_a_case(self):
+        named = {case.limit for group in http_requests.GROUPS for case in http_requests.cases(group)}
+        named |= {case.limit for group in ws_streams.GROUPS for case in ws_streams.cases(group)}
+        named |= {case.limit for case in ws_streams.http_cases()}
+        self.assertEqual(set(known.LIMITS), named - {None})
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
