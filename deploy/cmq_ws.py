@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """deploy/cmq_ws.py: a small WebSocket client with Python's own library only. Prints one line of JSON a message.
 
-usage: cmq_ws.py [ws://HOST:PORT/]
+usage: cmq_ws.py [ws://HOST:PORT/ | wss://HOST:PORT/]
            the root endpoint: contents of topic "default", shared with every other client there (group "default")
        cmq_ws.py --subscribe TOPIC [--since earliest|latest|ID] [--count N] [ws://HOST:PORT]
            everything of a topic or pattern, from where you say; gaps are printed as they come
        cmq_ws.py --consume TOPIC --group NAME [--count N] [ws://HOST:PORT]
            the messages of a consumer group, each acknowledged once it is printed
+wss: --ca FILE says whom to trust (else the system's authorities), --cert FILE and --key FILE show a certificate.
+A token is read from --token-file FILE or from CIPHERMQ_TOKEN; it is not taken from the command line, which others can see.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -31,16 +34,19 @@ class WebSocketError(Exception):
 class WebSocket:
     """Just enough of RFC 6455 for a client: text messages in, pong and close out."""
 
-    def __init__(self, host, port, path="/", protocol=None):
+    def __init__(self, host, port, path="/", protocol=None, tls=None, token=None):
         self.data = b""
         self.sock = socket.create_connection((host, port), timeout=WAIT_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.sock = tls.wrap_socket(self.sock, server_hostname=host)
         key = base64.b64encode(os.urandom(16)).decode()
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.sock.sendall(
             f"GET {path} HTTP/1.1\r\nHost: {name}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
-            f"{f'Sec-WebSocket-Protocol: {protocol}' + chr(13) + chr(10) if protocol else ''}\r\n".encode()
+            f"{f'Sec-WebSocket-Protocol: {protocol}' + chr(13) + chr(10) if protocol else ''}"
+            f"{f'Authorization: Bearer {token}' + chr(13) + chr(10) if token else ''}\r\n".encode()
         )
         while b"\r\n\r\n" not in self.data:
             self._more()
@@ -99,6 +105,22 @@ class WebSocket:
         """Says goodbye, so that the dispatcher does not wait for us."""
         self._send(OP_CLOSE, struct.pack("!H", 1000))
         self.sock.close()
+
+
+def tls_context(ca=None, cert=None, key=None):
+    """What wss:// needs. ca: a file of certificates that are trusted, authorities or the server's own."""
+    context = ssl.create_default_context(cafile=ca)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if cert:
+        context.load_cert_chain(cert, key)
+    return context
+
+
+def read_token(path):
+    if not path:
+        return os.environ.get("CIPHERMQ_TOKEN")
+    with open(path, encoding="ascii") as text:
+        return text.read().strip()
 
 
 def show(value):
@@ -160,16 +182,23 @@ def main():
     parser.add_argument("--consume", metavar="TOPIC", help="as a member of --group")
     parser.add_argument("--group", metavar="NAME")
     parser.add_argument("--count", type=int, help="end after so many messages")
+    parser.add_argument("--ca", metavar="FILE", help="wss: certificates that are trusted, PEM")
+    parser.add_argument("--cert", metavar="FILE", help="wss: our certificate, PEM")
+    parser.add_argument("--key", metavar="FILE", help="wss: its key, PEM")
+    parser.add_argument("--token-file", metavar="FILE", help="the token, alone in a file")
     args = parser.parse_args()
     url = urllib.parse.urlsplit(args.url)
-    if url.scheme != "ws" or not url.hostname:
-        parser.error("the address must look like ws://127.0.0.1:8080/")
+    if url.scheme not in ("ws", "wss") or not url.hostname:
+        parser.error("the address must look like ws://127.0.0.1:8080/ or wss://...")
+    about = {"tls": tls_context(args.ca, args.cert, args.key) if url.scheme == "wss" else None,
+             "token": read_token(args.token_file)}
+    port = url.port or (443 if url.scheme == "wss" else 80)
     if (args.consume is None) != (args.group is None) or (args.consume and args.subscribe):
         parser.error("give --subscribe TOPIC, or --consume TOPIC with --group NAME")
     if args.subscribe or args.consume:
-        follow(WebSocket(url.hostname, url.port or 80, "/v1/ws", "ciphermq.v1.json"), args)
+        follow(WebSocket(url.hostname, port, "/v1/ws", "ciphermq.v1.json", **about), args)
     else:
-        root(WebSocket(url.hostname, url.port or 80, url.path or "/"))
+        root(WebSocket(url.hostname, port, url.path or "/", **about))
 
 
 if __name__ == "__main__":
