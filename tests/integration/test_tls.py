@@ -9,6 +9,7 @@ Errors: unittest.
 Callers: ctest, as integration.tls.
 """
 
+import http.client
 import json
 import os
 import shutil
@@ -25,7 +26,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from broker import Broker, memory_bound, wait_until  # noqa: E402
 from cases import HOST, WAIT_S, Case  # noqa: E402
 from certs import Authority, Pair, serial  # noqa: E402
-from wsclient import WsClient  # noqa: E402
+from v1client import V1Client, V1Error  # noqa: E402
+from wsclient import WsClient, WsClosed, WsError  # noqa: E402
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 STAGES = ("ingest", "dispatcher")
@@ -323,6 +325,95 @@ class Clients(TlsCase):
             self.assertTrue(ask(port, Files.authority.context(self.bad["of itself"])).startswith(b"HTTP/1.1 200"))
 
 
+class Names(TlsCase):
+    """What the name in a client's certificate may do."""
+
+    def named(self, mode, *entries):
+        """A broker with rights for certificates: (name of the entry, certificate's name, words of ciphermqctl token create)."""
+        home = tempfile.mkdtemp(dir=Files.directory)
+        broker = Broker(settings=settings_of(
+            Files.server, tokens__file=os.path.join(home, "tokens"), tls__client_ca_file=Files.authority.cert,
+            tls__client_cert=mode), tls=Files.authority.context(Files.authority.issue("prober")))
+        self.addCleanup(broker.abandon)
+        broker.prepare()
+        for name, certificate, *words in entries:
+            broker.ctl("token", "create", name, "--certificate", certificate, *words)
+        for stage in ("ingest", "encryptor", "dispatcher"):
+            broker.spawn(stage, 0)
+        broker.wait_ready()
+        return broker
+
+    def as_client(self, broker, pair):
+        """Requests of this client: (status of a POST to the topic, what subscribing says)."""
+        context = Files.authority.context(pair)
+
+        def publish(topic):
+            connection = http.client.HTTPSConnection(HOST, broker.http_port, timeout=WAIT_S, context=context)
+            connection.request("POST", f"/v1/topics/{topic}", b"x", {"Content-Type": "text/plain"})
+            status = connection.getresponse().status
+            connection.close()
+            return status
+
+        def subscribe(topic):
+            try:
+                client = V1Client(HOST, broker.ws_port, timeout=WAIT_S, tls=context)
+            except (WsError, WsClosed, V1Error) as error:
+                return type(error).__name__
+            try:
+                client.subscribe(topic)
+                return "ok"
+            except V1Error as error:
+                return error.code
+            finally:
+                client.close()
+
+        return publish, subscribe
+
+    def test_rights_go_by_the_common_name_or_the_first_dns_name(self):
+        issue = Files.authority.issue
+        by_subject = issue("by-subject", "/O=example/CN=billing")
+        by_dns = issue("by-dns", "/O=example", extensions="subjectAltName=IP:10.0.0.1,DNS:audit.example.com,DNS:billing\n")
+        nobody = issue("nobody", "/CN=somebody-else", extensions="subjectAltName=DNS:billing\n")
+        two_names = issue("two-names", "/CN=billing/CN=audit.example.com")
+        odd = issue("odd", "/CN=bill,ing")
+        broker = self.named("required", ("billing", "billing", "--publish", "orders.>", "--subscribe", "orders.>"),
+                            ("audit", "audit.example.com", "--subscribe", "orders.eu"))
+        publish, subscribe = self.as_client(broker, by_subject)
+        self.assertEqual((200, 403), (publish("orders.eu"), publish("other")))
+        self.assertEqual(("ok", "forbidden"), (subscribe("orders.*"), subscribe("other")))
+        publish, subscribe = self.as_client(broker, by_dns)
+        self.assertEqual(403, publish("orders.eu"))
+        self.assertEqual(("ok", "forbidden"), (subscribe("orders.eu"), subscribe("orders.us")))
+        for pair in nobody, two_names, odd:
+            publish, subscribe = self.as_client(broker, pair)
+            self.assertEqual(401, publish("orders.eu"), pair.cert)
+            self.assertNotIn(subscribe("orders.eu"), ("ok", "forbidden"), pair.cert)
+
+    def test_a_revoked_name_loses_its_rights_on_open_connections(self):
+        pair = Files.authority.issue("leaver")
+        broker = self.named("optional", ("leaver", "leaver", "--publish", "a", "--subscribe", "a"))
+        context = Files.authority.context(pair)
+        connection = http.client.HTTPSConnection(HOST, broker.http_port, timeout=WAIT_S, context=context)
+        self.addCleanup(connection.close)
+        client = V1Client(HOST, broker.ws_port, timeout=WAIT_S, tls=context)
+        self.addCleanup(client.close)
+        client.subscribe("a")
+
+        def status():
+            connection.request("POST", "/v1/topics/a", b"x", {"Content-Type": "text/plain"})
+            response = connection.getresponse()
+            response.read()
+            return response.status
+
+        self.assertEqual(200, status())
+        broker.ctl("token", "revoke", "leaver")
+        wait_until(lambda: status() == 401, WAIT_S, "the HTTP port refuses")
+        with self.assertRaises(WsClosed) as closed:
+            while True:
+                client.ws.receive(WAIT_S)
+        self.assertEqual(3502, closed.exception.code)
+
+
 class Reload(TlsCase):
     """New files while it runs."""
 
@@ -466,12 +557,12 @@ class Traffic(TlsCase):
 
     def test_twenty_thousand_messages_are_durable_and_reach_every_kind_of_consumer(self):
         broker = self.tls_broker()
-        http, root = self.http(broker), self.root(broker)
+        publisher, root = self.http(broker), self.root(broker)
         subscribers = [self.v1(broker, form) for form in ("json", "msgpack")]
         numbers = [client.subscribe("default", since="latest") for client in subscribers]
         contents = [f"message {i:05} " + "x" * 100 for i in range(20000)]
         for round_ in range(3):
-            reply = http.post("/input/batch", {"messages": [{"content": text} for text in contents]})
+            reply = publisher.post("/input/batch", {"messages": [{"content": text} for text in contents]})
             self.assertEqual((200, 20000, "durable"), (reply.status, reply.body["count"], reply.body["ack"]), round_)
             for client, number in zip(subscribers, numbers):
                 self.same(client.items(number, 20000), contents, reply.body["id"])
@@ -482,9 +573,9 @@ class Traffic(TlsCase):
 
     def test_group_acks_go_through(self):
         broker = self.tls_broker()
-        http, member = self.http(broker), self.v1(broker)
+        publisher, member = self.http(broker), self.v1(broker)
         number = member.consume("jobs", "workers", credit=100)
-        http.publish("jobs", *[f"job {i}" for i in range(1000)])
+        publisher.publish("jobs", *[f"job {i}" for i in range(1000)])
         done = []
         while len(done) < 1000:
             for item in member.items(number, 1):
@@ -497,8 +588,7 @@ class Traffic(TlsCase):
         client = self.v1(broker)
         number = client.subscribe("large", since="earliest")
         large = "\u00e4" * 400000
-        http = self.http(broker)
-        http.publish("large", large)
+        self.http(broker).publish("large", large)
         # The end of a record lies anywhere in what the library reads.
         with broker.dial(broker.http_port, WAIT_S) as sock:
             body = b"y" * 300000
@@ -532,12 +622,12 @@ class Traffic(TlsCase):
             settings=settings_of(Files.server, dispatcher__write_timeout_ms=4000, dispatcher__frame_bytes_max=1 << 20),
             env={"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=0"},
             tls=Files.authority.context())
-        http = self.http(broker)
+        publisher = self.http(broker)
         slow = WsClient(HOST, broker.ws_port, timeout=WAIT_S, receive_buffer=4096, tls=broker.tls)
         self.addCleanup(slow.end)
         before = self.anonymous_bytes(broker)
         for i in range(30):
-            http.publish("default", *[f"{i:03}-{n:04}-" + "x" * 1000 for n in range(1000)])
+            publisher.publish("default", *[f"{i:03}-{n:04}-" + "x" * 1000 for n in range(1000)])
         wait_until(lambda: self.counters(broker)["clients_dropped"] == 1, 60, "the slow one is closed")
         # 30 MB wait; held are a frame, its copy in the library, and the open records.
         self.assertLess(self.anonymous_bytes(broker) - before, memory_bound(broker.build, 12 << 20))
