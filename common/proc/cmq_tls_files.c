@@ -129,10 +129,10 @@ bool cmq_tls_name_is_plain(const char *name, size_t bytes)
 {
     static const char quoted[] = ",+\"\\<>;=#";
     for (size_t i = 0; i < bytes; i++) {
-        if (name[i] <= ' ' || name[i] > '~' || memchr(quoted, name[i], sizeof quoted - 1) != NULL)
+        if (name[i] < ' ' || name[i] > '~' || memchr(quoted, name[i], sizeof quoted - 1) != NULL)
             return false;
     }
-    return bytes != 0 && bytes <= CMQ_TLS_NAME_BYTES_MAX;
+    return bytes != 0 && bytes <= CMQ_TLS_NAME_BYTES_MAX && name[0] != ' ' && name[bytes - 1] != ' ';
 }
 
 /* ---- watching ---- */

@@ -43,8 +43,8 @@ CMQ_MUST_USE enum cmq_err cmq_tls_files_read(const struct cmq_tls_setup *setup,
 void cmq_tls_files_clear(struct cmq_tls_files *files);
 
 /* Whether a name found in a client's certificate can be one of the names in the file of tokens: 1 to
- * CMQ_TLS_NAME_BYTES_MAX printable ASCII characters without blanks and without those that the text form of a subject
- * quotes (RFC 4514), about which TLS libraries differ. */
+ * CMQ_TLS_NAME_BYTES_MAX printable ASCII characters, no blanks at the ends, and none of those that the text form of a
+ * subject quotes (RFC 4514), about which TLS libraries differ. */
 bool cmq_tls_name_is_plain(const char *name, size_t bytes);
 
 /* Names one version of a file; all zero: it is not there. */

@@ -374,10 +374,14 @@ class Names(TlsCase):
         by_subject = issue("by-subject", "/O=example/CN=billing")
         by_dns = issue("by-dns", "/O=example", extensions="subjectAltName=IP:10.0.0.1,DNS:audit.example.com,DNS:billing\n")
         nobody = issue("nobody", "/CN=somebody-else", extensions="subjectAltName=DNS:billing\n")
+        blank = issue("blank", "/CN=Billing Service")
         two_names = issue("two-names", "/CN=billing/CN=audit.example.com")
         odd = issue("odd", "/CN=bill,ing")
         broker = self.named("required", ("billing", "billing", "--publish", "orders.>", "--subscribe", "orders.>"),
-                            ("audit", "audit.example.com", "--subscribe", "orders.eu"))
+                            ("audit", "audit.example.com", "--subscribe", "orders.eu"),
+                            ("service", "Billing Service", "--publish", "orders.eu", "--subscribe", "orders.eu"))
+        publish, subscribe = self.as_client(broker, blank)
+        self.assertEqual((200, "ok"), (publish("orders.eu"), subscribe("orders.eu")))
         publish, subscribe = self.as_client(broker, by_subject)
         self.assertEqual((200, 403), (publish("orders.eu"), publish("other")))
         self.assertEqual(("ok", "forbidden"), (subscribe("orders.*"), subscribe("other")))

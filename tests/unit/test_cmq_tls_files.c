@@ -209,10 +209,10 @@ static void change_of_mode_alone_counts(void **state)
 static void names_are_plain_or_none(void **state)
 {
     (void)state;
-    const char *const plain[] = {"a",       "client-1.example.com", "team@example.com",
-                                 "urn:x:y", "*.example.com",        "~_/'"};
-    const char *const odd[] = {"",    " a",  "a ",  "a b", "a,b",  "a+b",  "a\"b",    "a\\b",
-                               "<a>", "a;b", "a=b", "#1",  "a\nb", "\x7f", "\xc3\xa4"};
+    const char *const plain[] = {
+        "a", "client-1.example.com", "team@example.com", "urn:x:y", "*.example.com", "~_/'", "a b"};
+    const char *const odd[] = {"",    " a",  "a ",  " ",  "a,b",  "a+b",  "a\"b",    "a\\b",
+                               "<a>", "a;b", "a=b", "#1", "a\nb", "\x7f", "\xc3\xa4"};
     char longest[CMQ_TLS_NAME_BYTES_MAX + 1];
     memset(longest, 'a', sizeof longest);
     for (size_t i = 0; i < CMQ_COUNT_OF(plain); i++)
