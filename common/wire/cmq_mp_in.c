@@ -325,8 +325,52 @@ static __attribute__((noinline)) enum cmq_err take_full(struct run *run, const u
     return err == CMQ_OK ? finish(run, &element) : err;
 }
 
+enum { FIXSTR_BYTES_MAX = 31 };
+
+/* The bits of a word's first bytes in memory, 1 to 7 of them. */
+static inline uint64_t first_bytes(size_t bytes)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return ~(UINT64_MAX << 8 * bytes);
+#else
+    return ~(UINT64_MAX >> 8 * bytes);
+#endif
+}
+
+/* ASCII in 1 to FIXSTR_BYTES_MAX bytes, behind which as many may be read again. */
+static inline bool is_short_ascii(const uint8_t *text, size_t bytes)
+{
+    uint64_t all = 0;
+    for (size_t i = 0; i < bytes; i += sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, text + i, sizeof word);
+        if (bytes - i < sizeof word)
+            word &= first_bytes(bytes - i);
+        all |= word;
+    }
+    return (all & UINT64_C(0x8080808080808080)) == 0;
+}
+
+/* Takes the element if it is short ASCII text alone, as nearly all are: its bytes are the message's. */
+static inline bool take_short(struct run *run)
+{
+    const uint8_t *begin = run->reader.next;
+    size_t bytes = cmq_mp_left(&run->reader) != 0 && (*begin & 0xe0u) == 0xa0u ? *begin & 0x1fu : 0;
+    struct cmq_buf *messages = run->messages;
+    if (bytes == 0 || run->inherits || bytes >= cmq_mp_left(&run->reader) ||
+        bytes > run->limits->message_bytes_max ||
+        messages->capacity - messages->bytes < FIXSTR_BYTES_MAX + 1 || !is_short_ascii(begin + 1, bytes))
+        return false;
+    memcpy(messages->data + messages->bytes, begin, FIXSTR_BYTES_MAX + 1);
+    messages->bytes += bytes + 1;
+    run->reader.next = begin + bytes + 1;
+    return true;
+}
+
 static enum cmq_err take_element(struct run *run)
 {
+    if (take_short(run))
+        return CMQ_OK;
     const uint8_t *begin = run->reader.next;
     struct cmq_mp_value value;
     enum cmq_err err = read_any(run, &value);
@@ -335,7 +379,7 @@ static enum cmq_err take_element(struct run *run)
     if (run->inherits || value.type != CMQ_MP_STR || value.body.bytes > run->limits->message_bytes_max ||
         !is_utf8(value.body))
         return take_full(run, begin, &value);
-    err = need_room(run, value.body.bytes + CMQ_MP_HEAD_BYTES_MAX);
+    err = need_room(run, value.body.bytes + FIXSTR_BYTES_MAX + CMQ_MP_HEAD_BYTES_MAX);
     if (err != CMQ_OK)
         return err;
     uint8_t *dst = run->messages->data + run->messages->bytes;

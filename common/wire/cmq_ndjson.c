@@ -105,7 +105,7 @@ static enum cmq_err take_line(struct run *run, struct cmq_walk *w, size_t begin)
         run->stopped = true;
         return CMQ_OK;
     }
-    w->depth = 0;
+    w->depth = 1; /* as if it stood in an array: the same element, the same answer */
     w->full = false;
     w->out = run->messages->data + run->messages->bytes; /* of a line that failed nothing stays */
     enum cmq_err err = read_line(w);
@@ -113,6 +113,7 @@ static enum cmq_err take_line(struct run *run, struct cmq_walk *w, size_t begin)
         return line_failed(run, w, err, begin);
     run->messages->bytes = (size_t)(w->out - run->messages->data);
     run->found->messages++;
+    run->found->has_ids = run->found->has_ids || w->has_ids;
     return CMQ_OK;
 }
 
