@@ -1,14 +1,16 @@
 #!/usr/bin/python3
-"""Tokens: made, shown and taken away by ciphermqctl.
+"""Tokens: made, shown and taken away by ciphermqctl; and what they open and do not open, through both ports.
 
-Ownership: each case has a directory of its own.
+Ownership: each case has a directory of its own, and its own broker where one runs.
 Units: seconds.
 Errors: unittest.
 Callers: ctest, as integration.tokens.
 """
 
 import concurrent.futures
+import glob
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -20,7 +22,10 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
-from broker import find_build  # noqa: E402
+from broker import STAGES, find_build, wait_until  # noqa: E402
+from cases import HOST, WAIT_S, Case  # noqa: E402
+from v1client import V1Client, V1Error  # noqa: E402
+from wsclient import WsClosed, WsError  # noqa: E402
 
 CONFIG_EXIT, USAGE_EXIT = 78, 64
 TOKEN = re.compile(r"cmq_[A-Za-z0-9_-]{43}")
@@ -139,6 +144,265 @@ class Ctl(unittest.TestCase):
         self.assertEqual(set(gone), {0})
         self.assertEqual(sorted(self.listed()), sorted(names[1::2]))
         self.assertEqual(sorted(os.listdir(self.home.name)), ["tokens", "tokens.lock"])
+
+
+class WithBroker(Case):
+    """Real stages, with tokens.file in the configuration."""
+
+    def guarded(self, **settings):
+        home = tempfile.TemporaryDirectory(prefix="cmq-tokens-")
+        self.addCleanup(home.cleanup)
+        self.file = os.path.join(home.name, "tokens")
+        self.secrets = []
+        names = {name.replace("__", "."): value for name, value in settings.items()}
+        made = subprocess.run([os.path.join(find_build(), "deploy", "ctl", "ciphermqctl"), "--set",
+                               f"tokens.file={self.file}", "token", "create", "first", "--publish", "first"],
+                              capture_output=True, text=True, timeout=30, check=True)
+        self.first = made.stdout.strip()
+        self.secrets.append(self.first)
+        self.one = self.broker(settings={"tokens.file": self.file, "common.log_level": "debug",
+                                         "tokens.failures_max": 1000000, **names})
+        return self.one
+
+    def make(self, name, *rights):
+        """A token that both ports know by now."""
+        token = self.one.ctl("token", "create", name, *rights).stdout.strip()
+        self.secrets.append(token)
+        wait_until(lambda: self.get("/metrics", token).status in (200, 403) and self.is_known(token), WAIT_S, f"{name} is known")
+        return token
+
+    def is_known(self, token):
+        try:
+            V1Client(HOST, self.one.ws_port, timeout=WAIT_S, token=token).close()
+            return True
+        except V1Error:
+            return False
+
+    def get(self, path, token=None, **headers):
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        connection = http.client.HTTPConnection(HOST, self.one.http_port, timeout=WAIT_S)
+        try:
+            connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+            response = connection.getresponse()
+            response.text = response.read().decode("utf-8", "replace")
+            return response
+        finally:
+            connection.close()
+
+    def post(self, path, token=None, body="x", kind="text/plain", **headers):
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        client = self.http(self.one)  # a refused request may end the connection
+        return client.post(path, body, kind, **headers)
+
+    def ws(self, token=None):
+        return self.v1(self.one, token=token)
+
+    def refused(self, reply, status, kind, *parts):
+        self.assertEqual((reply.status, reply.body["type"].rsplit("/", 1)[-1].rsplit(":", 1)[-1]), (status, kind), reply)
+        self.assertIn("application/problem+json", reply.headers["Content-Type"])
+        for part in parts:
+            self.assertIn(part, json.dumps(reply.body))
+
+    def forbidden(self, command, *args, **options):
+        with self.assertRaises(V1Error) as caught:
+            command(*args, **options)
+        self.assertEqual(caught.exception.code, "forbidden", caught.exception.message)
+        return caught.exception.message
+
+    def test_a_publisher_may_publish_to_its_topics_only(self):
+        self.guarded()
+        token = self.make("shop", "--publish", "orders.>,default")
+        for path, body, kind in (("/v1/topics/orders.eu", "x", "text/plain"), ("/input", {"content": "x"}, "application/json"),
+                                 ("/v1/topics/orders.eu/batch", ["x"], "application/json")):
+            self.assertEqual(self.post(path, token, body, kind).status, 200, path)
+            reply = self.post(path, None, body, kind)
+            self.refused(reply, 401, "unauthorized")
+            self.assertEqual(reply.headers["WWW-Authenticate"], 'Bearer realm="ciphermq"')
+            reply = self.post(path, token[:-1] + ("A" if token[-1] != "A" else "B"), body, kind)
+            self.refused(reply, 401, "unauthorized")
+            self.assertIn('error="invalid_token"', reply.headers["WWW-Authenticate"])
+        self.assertEqual(self.post("/v1/topics/orders.eu", X_API_Key=token).status, 200)
+        reply = self.post("/v1/topics/stocks", token)
+        self.refused(reply, 403, "forbidden", "no right to publish to this topic")
+        self.assertNotIn("orders", json.dumps(reply.body))
+        self.refused(self.post("/v1/topics/orders", token), 403, "forbidden")
+        self.refused(self.post("/v1/topics/stocks/batch", token, ["x"], "application/json"), 403, "forbidden")
+        reader = self.ws(token)
+        self.assertNotIn("orders", self.forbidden(reader.subscribe, "orders.eu"))
+        self.forbidden(reader.consume, "orders.eu", "g")
+        with self.assertRaises(WsError):
+            self.root(self.one, headers=[f"Authorization: Bearer {token}"])
+        self.stop(self.one)
+
+    def test_the_root_topic_needs_its_own_right(self):
+        self.guarded()
+        token = self.make("shop", "--publish", "orders.>", "--consume", "orders.>")
+        self.refused(self.post("/input", token, {"content": "x"}, "application/json"), 403, "forbidden")
+        self.refused(self.post("/input/batch", token, {"messages": [{"content": "x"}]}, "application/json"), 403, "forbidden")
+        both = self.make("both", "--publish", "default", "--consume", "default")
+        root = self.root(self.one, headers=[f"X-API-Key: {both}"])
+        self.assertEqual(self.post("/input", both, {"content": "hello"}, "application/json").status, 200)
+        self.assertEqual(json.loads(root.receive(WAIT_S)), ["hello"])
+        self.stop(self.one)
+
+    def test_a_reader_gets_what_its_right_covers_and_no_more(self):
+        self.guarded()
+        writer = self.make("writer", "--publish", ">")
+        reader = self.ws(self.make("reader", "--subscribe", "orders.*"))
+        sub = reader.subscribe("orders.*")
+        for pattern in ("orders.>", ">", "*", "orders", "orders.eu.fr", "*.eu", "$dead.orders.eu"):
+            self.forbidden(reader.subscribe, pattern)
+        self.forbidden(reader.consume, "orders.eu", "g")
+        self.assertEqual(self.post("/v1/topics/orders.eu.fr", writer, "hidden").status, 200)
+        self.assertEqual(self.post("/v1/topics/orders.eu", writer, "seen").status, 200)
+        self.assertEqual([item["data"] for item in reader.items(sub, 1)], ["seen"])
+        self.assertEqual(reader.subscribe("orders.eu") > sub, True)
+        self.stop(self.one)
+
+    def test_a_worker_consumes_and_acks_and_does_nothing_else(self):
+        self.guarded()
+        writer, token = self.make("writer", "--publish", "jobs.*"), self.make("worker", "--consume", "jobs.a")
+        worker = self.ws(token)
+        sub = worker.consume("jobs.a", "workers")
+        self.assertEqual(self.post("/v1/topics/jobs.a", writer, "work").status, 200)
+        item, = worker.items(sub, 1)
+        worker.ack("workers", [item["id"]])
+        self.forbidden(worker.consume, "jobs.b", "others")
+        self.forbidden(worker.subscribe, "jobs.a")
+        self.refused(self.post("/v1/topics/jobs.a", token), 403, "forbidden")
+        # Who may not consume the topic cannot ack what a member got, either.
+        other = self.ws(self.make("other", "--subscribe", ">", "--consume", "jobs.b"))
+        self.forbidden(other.consume, "jobs.a", "workers")
+        with self.assertRaises(V1Error):
+            other.ack("workers", [item["id"]])
+        self.stop(self.one)
+
+    def test_metrics_are_for_admins_and_health_is_for_all(self):
+        self.guarded()
+        admin, user = self.make("ops", "--admin"), self.make("user", "--publish", ">", "--subscribe", ">", "--consume", ">")
+        self.assertEqual(self.get("/metrics").status, 401)
+        self.assertEqual(self.get("/metrics", user).status, 403)
+        self.assertEqual(self.get("/metrics", admin).status, 200)
+        self.refused(self.post("/v1/topics/a", admin), 403, "forbidden")
+        for path in ("/", "/healthz", "/readyz"):
+            self.assertEqual(self.get(path).status, 200, path)
+        self.stop(self.one)
+
+    def test_what_is_revoked_ends_on_both_ports_without_a_restart(self):
+        self.guarded()
+        gone, kept = (self.make(name, "--publish", "a", "--subscribe", "a") for name in ("gone", "kept"))
+        reader, other = self.ws(gone), self.ws(kept)
+        reader.subscribe("a")
+        sub = other.subscribe("a")
+        pids = [self.one.processes[stage, 0].child.pid for stage in STAGES]
+        self.one.ctl("token", "revoke", "gone")
+        with self.assertRaises(WsClosed) as caught:
+            reader.push()
+        self.assertEqual(caught.exception.code, 3502)
+        wait_until(lambda: self.post("/v1/topics/a", gone).status == 401, WAIT_S, "ingest refuses it")
+        self.assertEqual(self.post("/v1/topics/a", kept, "still").status, 200)
+        wait_until(lambda: other.items(sub, 1)[0]["data"] == "still", WAIT_S, "the other one goes on")
+        self.assertEqual(pids, [self.one.processes[stage, 0].child.pid for stage in STAGES])
+        self.stop(self.one)
+
+    def test_a_rate_is_said_and_kept(self):
+        self.guarded(tokens__bytes_rate=1000000)
+        token = self.make("slow", "--publish", "a", "--messages-rate", "2")
+        reply = self.post("/v1/topics/a/batch", token, ["x", "y"], "application/json")
+        self.assertEqual((reply.status, reply.headers["RateLimit-Limit"], reply.headers["RateLimit-Remaining"]), (200, "2", "0"))
+        replies = [self.post("/v1/topics/a/batch", token, ["x", "y"], "application/json") for _ in range(5)]
+        late = [reply for reply in replies if reply.status == 429]
+        self.assertTrue(late)
+        self.refused(late[0], 429, "rate-limited")
+        self.assertGreaterEqual(int(late[0].headers["Retry-After"]), 1)
+        wait_until(lambda: self.post("/v1/topics/a", token).status == 200, WAIT_S, "the bucket is full again")
+        self.stop(self.one)
+
+    def test_guessing_is_slowed_and_locks_nobody_out(self):
+        self.guarded(tokens__failures_max=3)
+        replies = [self.post("/v1/topics/first", "cmq_" + "x" * 43) for _ in range(5)]
+        self.assertEqual([reply.status for reply in replies], [401, 401, 401, 429, 429])
+        self.refused(replies[-1], 429, "too-many-failures")
+        self.assertGreaterEqual(int(replies[-1].headers["Retry-After"]), 1)
+        self.assertEqual(self.post("/v1/topics/first", self.first).status, 200)
+        self.refused(self.post("/v1/topics/first"), 401, "unauthorized")
+        self.stop(self.one)
+
+    def misuse(self, token, wrong):
+        """Every way in which a token could get lost on its way into a log. Returns what must have been refused with 400."""
+        for secret in (token, wrong):
+            for path in (f"/v1/topics/a?token={secret}", f"/v1/topics/{secret}?access_token={secret}", f"/{secret}?api_key={secret}",
+                         f"/v1/topics/{secret}.?.{secret}", f"/v1/ws?token={secret}"):
+                self.get(path, secret)
+                yield path, self.post(path, secret).status
+            self.post("/v1/topics/a", None, X_API_Key=secret)
+            yield "both", self.post("/v1/topics/a", secret, X_API_Key=secret).status
+            self.post("/v1/topics/a", None, Authorization=f"Basic {secret}")
+            self.post("/v1/topics/a", f"{secret} {secret}")
+            self.post("/v1/topics/a", secret, Idempotency_Key=secret, CMQ_Ack=secret)
+            self.post("/v1/topics/a", None, secret, CMQ_Meta_Key=secret)
+            for headers in ([f"Authorization: Bearer {secret}", f"X-API-Key: {secret}"], [f"Origin: http://{secret}"],
+                            [f"Authorization: {secret}"]):
+                self.try_ws("/", headers)
+            for protocol in (f"ciphermq.v1.json, ciphermq.token.{secret}", f"ciphermq.v1.{secret}", f"ciphermq.token.{secret}"):
+                self.try_ws("/v1/ws", [f"Sec-WebSocket-Protocol: {protocol}"])
+            self.try_ws(f"/v1/ws?token={secret}", ["Sec-WebSocket-Protocol: ciphermq.v1.json"])
+            self.try_ws(f"/{secret}", [])
+            for about in ({"token": secret, "client": secret}, {"token": {"x": secret}}, {secret: secret}):
+                self.try_connect(about, secret)
+
+    def try_ws(self, path, headers):
+        try:
+            self.root(self.one, path=path, headers=headers).end()
+        except (WsError, OSError):
+            pass
+
+    def try_connect(self, about, secret):
+        try:
+            client = V1Client(HOST, self.one.ws_port, timeout=WAIT_S, **about)
+            self.addCleanup(client.close)
+            client.send("subscribe", {"topic": secret, "since": secret})
+            client.send(secret, {secret: secret})
+            client.send_bytes(secret.encode())
+            client.quiet(0.05)
+        except (V1Error, WsError, WsClosed, OSError):
+            pass
+
+    def test_no_token_comes_into_any_log(self):
+        self.guarded()
+        token = self.make("canary", "--publish", "a", "--subscribe", "a", "--consume", "default")
+        wrong = "cmq_" + "CANARYwrongCANARYwrongCANARYwrongCANARYwrong"[:43]
+        for what, status in self.misuse(token, wrong):
+            self.assertIn(status, (400, 401, 404), what)
+            if "=" in what or what == "both":
+                self.assertEqual(status, 400, what)
+        # Somebody puts a token where its digest belongs, and asks for a token with the name of one.
+        with open(self.file, encoding="utf-8") as file:
+            good = file.read()
+        with open(self.file, "a", encoding="utf-8") as file:
+            file.write(f"token {wrong} sha256:{token} created:1 expires:never publish:{wrong}\n")
+        wait_until(lambda: all("sha256: is 64 digits" in self.log(stage) for stage in ("ingest", "dispatcher")), WAIT_S, "the fault is said")
+        result = self.one.ctl("token", "list", check=False)
+        self.assertNotIn(token, result.stdout + result.stderr)
+        with open(self.file, "w", encoding="utf-8") as file:
+            file.write(good)
+        self.one.ctl("status", "--json")
+        texts = {path: self.read(path) for path in glob.glob(os.path.join(self.one.directory, "*.log"))}
+        self.assertEqual(len(texts), len(STAGES))
+        for path, text in texts.items():
+            for secret in (*self.secrets, wrong):
+                for part in (secret, secret[4:], secret[4:24], secret[24:], hashlib.sha256(secret.encode()).hexdigest()):
+                    self.assertNotIn(part, text, path)
+        self.stop(self.one)
+
+    def read(self, path):
+        with open(path, encoding="utf-8", errors="replace") as log:
+            return log.read()
+
+    def log(self, stage):
+        return self.read(self.one.log_path(self.one.processes[stage, 0]))
 
 
 if __name__ == "__main__":
