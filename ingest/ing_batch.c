@@ -193,3 +193,31 @@ struct ing_problem ing_batch_pack(struct ing_packer *packer, const struct ing_or
     };
     return ing_problem_make(ING_PROBLEM_NONE, NULL);
 }
+
+struct ing_problem ing_batch_pack_lines(struct ing_packer *packer, const struct ing_order *order,
+                                        struct cmq_span block, struct ing_lines *lines,
+                                        struct ing_batch *ret_batch)
+{
+    forget_last(packer);
+    const struct cmq_element_defaults defaults = {
+        .accepted_at_ms = order->accepted_at_ms, .ttl_ms = order->ttl_ms, .headers = order->headers};
+    const struct cmq_ndjson_order ndjson = {.limits = &packer->limits,
+                                            .defaults = &defaults,
+                                            .line_bytes_max = packer->body_bytes_max,
+                                            .line = lines->line,
+                                            .refused = lines->refused,
+                                            .context = lines->context};
+    enum cmq_err err = need_parser(packer);
+    if (err == CMQ_OK)
+        err = cmq_ndjson_parse(packer->parser, block, &ndjson, &packer->messages, &lines->found);
+    if (err != CMQ_OK)
+        return problem_of(packer, ING_FORMAT_LINES, err);
+    const struct cmq_json_found found = {.messages = lines->found.messages, .has_ids = lines->found.has_ids};
+    size_t head_bytes = put_head(packer, order, &found);
+    *ret_batch = (struct ing_batch){
+        .parts = {cmq_span_make(packer->head, head_bytes), cmq_buf_span(&packer->messages)},
+        .count = found.messages,
+        .has_ids = found.has_ids,
+    };
+    return ing_problem_make(ING_PROBLEM_NONE, NULL);
+}

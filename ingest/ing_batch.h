@@ -12,6 +12,7 @@
 #include "common/base/cmq_base.h"
 #include "common/base/cmq_err.h"
 #include "common/wire/cmq_json_in.h"
+#include "common/wire/cmq_ndjson.h"
 #include "ingest/ing_problem.h"
 #include "ingest/ing_request.h"
 
@@ -43,5 +44,18 @@ void ing_packer_free(struct ing_packer *packer);
 /* CMQ_JSON_PADDING readable bytes follow the body. */
 struct ing_problem ing_batch_pack(struct ing_packer *packer, const struct ing_order *order,
                                   struct cmq_span body, struct ing_batch *ret_batch);
+
+/* Lines of an NDJSON body; what is wrong with single ones goes to the callback. */
+struct ing_lines {
+    uint64_t line; /* number of the first one; by the caller, as the next two */
+    cmq_line_refused *refused;
+    void *context;
+    struct cmq_ndjson_found found; /* what was taken; perhaps not the whole block: call again with the rest */
+};
+/* As many lines of the block as one record may have, at least one. The order's format and key do not matter. A problem is of
+ * the broker, not of a line. */
+struct ing_problem ing_batch_pack_lines(struct ing_packer *packer, const struct ing_order *order,
+                                        struct cmq_span block, struct ing_lines *lines,
+                                        struct ing_batch *ret_batch);
 
 #endif

@@ -81,6 +81,21 @@ static void give_block(struct ing_body_pool *pool, void *block, size_t capacity)
         free(block);
 }
 
+bool ing_body_pool_reserve(struct ing_body_pool *pool, size_t bytes)
+{
+    /* Relaxed: the sum alone matters, it guards no other memory. */
+    size_t before = atomic_fetch_add_explicit(&pool->received_bytes, bytes, memory_order_relaxed);
+    if (before + bytes <= pool->received_bytes_max)
+        return true;
+    ing_body_pool_release(pool, bytes);
+    return false;
+}
+
+void ing_body_pool_release(struct ing_body_pool *pool, size_t bytes)
+{
+    atomic_fetch_sub_explicit(&pool->received_bytes, bytes, memory_order_relaxed);
+}
+
 void ing_body_init(struct ing_body *body, size_t expected_bytes)
 {
     body->block = NULL;
@@ -121,19 +136,27 @@ enum cmq_err ing_body_append(struct ing_body_pool *pool, struct ing_body *body, 
         body->bytes = need;
         return CMQ_OK;
     }
-    /* Relaxed: the sum alone matters, it guards no other memory. */
     size_t more = need - counted(body);
-    size_t before = atomic_fetch_add_explicit(&pool->received_bytes, more, memory_order_relaxed);
-    enum cmq_err err = before + more > pool->received_bytes_max ? CMQ_ERR_FULL : CMQ_OK;
-    if (err == CMQ_OK && need > body->capacity)
-        err = grow(pool, body, need);
+    if (!ing_body_pool_reserve(pool, more))
+        return CMQ_ERR_FULL;
+    enum cmq_err err = need > body->capacity ? grow(pool, body, need) : CMQ_OK;
     if (err != CMQ_OK) {
-        atomic_fetch_sub_explicit(&pool->received_bytes, more, memory_order_relaxed);
+        ing_body_pool_release(pool, more);
         return err;
     }
     memcpy(body->block + body->bytes, data, bytes);
     body->bytes = need;
     return CMQ_OK;
+}
+
+void ing_body_drop(struct ing_body_pool *pool, struct ing_body *body, size_t bytes)
+{
+    uint8_t *content = body->block != NULL ? body->block : body->small;
+    cmq_assert(bytes <= body->bytes);
+    memmove(content, content + bytes, body->bytes - bytes);
+    body->bytes -= bytes;
+    if (body->block != NULL)
+        ing_body_pool_release(pool, bytes);
 }
 
 void ing_body_clear(struct ing_body_pool *pool, struct ing_body *body)

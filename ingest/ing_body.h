@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "common/base/cmq_base.h"
 #include "common/base/cmq_err.h"
@@ -46,10 +47,16 @@ void ing_body_pool_fini(struct ing_body_pool *pool);
 /* Gives the kept blocks back to the system if no large body came since the last call. */
 void ing_body_pool_trim(struct ing_body_pool *pool);
 
+/* For memory beside bodies that counts like them. False: the limit is reached. */
+CMQ_MUST_USE bool ing_body_pool_reserve(struct ing_body_pool *pool, size_t bytes);
+void ing_body_pool_release(struct ing_body_pool *pool, size_t bytes);
+
 /* Starts an empty body. */
 void ing_body_init(struct ing_body *body, size_t expected_bytes);
 CMQ_MUST_USE enum cmq_err ing_body_append(struct ing_body_pool *pool, struct ing_body *body, const void *data,
                                           size_t bytes);
+/* Forgets the first `bytes` bytes of the content; a block stays for what comes. */
+void ing_body_drop(struct ing_body_pool *pool, struct ing_body *body, size_t bytes);
 /* Forgets the content and returns the block. Fine on a zeroed or cleared body. */
 void ing_body_clear(struct ing_body_pool *pool, struct ing_body *body);
 

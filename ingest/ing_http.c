@@ -30,21 +30,6 @@ enum { TICKS_PER_SWEEP = 4, TICKS_PER_TRIM = 20 };
 
 /* ---- the request as it comes ---- */
 
-static enum MHD_Result take_part(struct conn *conn, const char *data, size_t bytes)
-{
-    struct ing_problem problem = ing_problem_make(ING_PROBLEM_TOO_LARGE, NULL);
-    if (bytes > conn->http->request_bytes_max - conn->body.bytes)
-        return ing_http_refuse_now(conn, &problem);
-    if (ing_body_append(&conn->http->pool, &conn->body, data, bytes) != CMQ_OK) {
-        problem = ing_problem_make(ING_PROBLEM_BUSY, NULL);
-        return ing_http_refuse_now(conn, &problem);
-    }
-    if (conn->body.block != NULL)
-        ing_watch_set(&conn->watched,
-                      ing_watch_body_deadline(&conn->http->watch, conn->start_ns, conn->body.bytes));
-    return MHD_YES;
-}
-
 static enum MHD_Result linger(struct conn *conn, size_t bytes)
 {
     conn->lingered_bytes += bytes;
@@ -60,14 +45,17 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
     if (conn == NULL)
         return MHD_NO;
     size_t here = *bytes;
+    if (conn->stream != NULL &&
+        (conn->phase == PHASE_BODY || conn->phase == PHASE_ROOM || conn->phase == PHASE_LOG))
+        return ing_http_take_stream(conn, data, bytes);
     switch (conn->phase) {
     case PHASE_HEAD:
         return ing_http_take_head(conn, method, version);
     case PHASE_BODY:
         *bytes = 0;
         if (here != 0)
-            return take_part(conn, data, here);
-        return conn->method == ING_METHOD_POST ? ing_http_take_messages(conn) : ing_http_answer_get(conn);
+            return ing_http_take_part(conn, data, here);
+        return conn->method == ING_METHOD_POST ? ing_http_end_body(conn) : ing_http_answer_get(conn);
     case PHASE_REFUSED:
         return ing_http_refuse(conn, &conn->problem);
     case PHASE_LINGER:
@@ -325,6 +313,9 @@ static struct ing_http *make(const struct ing_http_setup *setup, const struct in
     http->ack = setup->ack;
     http->can_be_durable = setup->can_be_durable;
     http->request_bytes_max = setup->request_bytes_max;
+    http->gzip_ratio_max = setup->gzip_ratio_max;
+    http->stream_record_bytes = setup->stream_record_bytes;
+    http->stream_errors_max = setup->stream_errors_max;
     http->message_limits = setup->message_limits;
     http->cors_origins = strdup(setup->cors_origins);
     http->addresses = cmq_address_counts_new(setup->connections_max);

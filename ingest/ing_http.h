@@ -9,7 +9,8 @@
  * The life of a request:
  *   - its first line arrives: the time that it may take begins;
  *   - the head is judged (ing_request), and who asks (ing_http_auth); a refusal is answered at once;
- *   - the body is collected (ing_body), then parsed and packed whole (ing_batch);
+ *   - the body is collected (ing_body), then parsed and packed whole (ing_batch); NDJSON becomes a record whenever there
+ *     are lines enough for one, and a record waits while the rest of the body waits in the socket (ing_http_stream);
  *   - the record is published (ing_admit): 200 with its id if `accepted` is enough;
  *   - no room: the connection is suspended, so that no worker waits, and goes on when its ticket is done;
  *   - `durable`, or ids: it is suspended (or stays so) until the log has the record (ing_durable).
@@ -44,6 +45,9 @@ struct ing_http_setup {
     uint64_t body_rate_min; /* bytes a second, > 0 */
     struct cmq_json_limits message_limits;
     struct ing_head_limits head_limits;
+    uint64_t gzip_ratio_max;
+    size_t stream_record_bytes;
+    uint32_t stream_errors_max;
     uint32_t address_connections_max;
     uint64_t messages_rate, bytes_rate; /* of a token without own limits; 0: none */
     const char *cors_origins;           /* used during ing_http_start only */

@@ -67,6 +67,28 @@ static struct ing_problem judge(struct conn *conn, const struct ing_head *head, 
     return problem.kind == ING_PROBLEM_NONE ? take_wish(conn, head) : problem;
 }
 
+/* What the body needs beside the connection. */
+static struct ing_problem prepare_body(struct conn *conn, const struct ing_head *head)
+{
+    struct ing_body_pool *pool = &conn->http->pool;
+    const struct ing_problem busy = ing_problem_make(ING_PROBLEM_BUSY, NULL);
+    const bool known = head->has_length && head->coding == ING_CODING_NONE;
+    const bool streamed = conn->method == ING_METHOD_POST && conn->format == ING_FORMAT_LINES;
+    ing_body_init(&conn->body, known && !streamed ? (size_t)head->content_length : 0);
+    if (head->coding == ING_CODING_GZIP && conn->method == ING_METHOD_POST) {
+        if (!ing_body_pool_reserve(pool, ING_GZIP_BYTES))
+            return busy;
+        if (ing_gzip_new(conn->http->gzip_ratio_max, &conn->gzip) != CMQ_OK) {
+            ing_body_pool_release(pool, ING_GZIP_BYTES);
+            return busy;
+        }
+    }
+    ing_http_expect(conn, &(struct ing_batch){.count = 0});
+    if (streamed && (conn->stream = ing_stream_new(pool, conn->http->stream_errors_max)) == NULL)
+        return busy;
+    return ing_problem_make(ING_PROBLEM_NONE, NULL);
+}
+
 enum MHD_Result ing_http_take_head(struct conn *conn, const char *method, const char *version)
 {
     struct ing_head head;
@@ -74,7 +96,9 @@ enum MHD_Result ing_http_take_head(struct conn *conn, const char *method, const 
     (void)MHD_get_connection_values_n(conn->connection, MHD_HEADER_KIND, see_header, &head);
     conn->method = ing_method_of(method);
     conn->origin = ing_cors_match(conn->http->cors_origins, head.origin);
-    const struct ing_problem problem = judge(conn, &head, version);
+    struct ing_problem problem = judge(conn, &head, version);
+    if (problem.kind == ING_PROBLEM_NONE)
+        problem = prepare_body(conn, &head);
     /* A reply now would make the library close the connection, as if a body were unread. */
     bool unread = ing_head_has_body(&head) || problem.kind == ING_PROBLEM_BAD_REQUEST ||
                   problem.kind == ING_PROBLEM_HEADERS;
@@ -86,7 +110,6 @@ enum MHD_Result ing_http_take_head(struct conn *conn, const char *method, const 
         return MHD_YES;
     }
     conn->phase = PHASE_BODY;
-    ing_body_init(&conn->body, head.has_length ? (size_t)head.content_length : 0);
     return MHD_YES;
 }
 
@@ -95,6 +118,12 @@ void ing_http_forget(struct conn *conn)
     free(conn->wish.headers);
     conn->wish.headers = NULL;
     conn->wish.headers_bytes = 0;
+    if (conn->gzip != NULL)
+        ing_body_pool_release(&conn->http->pool, ING_GZIP_BYTES);
+    ing_gzip_free(conn->gzip);
+    conn->gzip = NULL;
+    ing_stream_free(conn->stream);
+    conn->stream = NULL;
     cmq_grant_put(&conn->grant);
     conn->rate.limit = 0;
     conn->token_sent = false;

@@ -6,7 +6,7 @@
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
 
-static void count_refusal(struct ing_http *http, enum ing_problem_kind kind)
+void ing_http_count_refusal(struct ing_http *http, enum ing_problem_kind kind)
 {
     static const enum cmq_counter counter[] = {[ING_REFUSAL_BAD] = CMQ_COUNT_REJECTED_BAD,
                                                [ING_REFUSAL_LARGE] = CMQ_COUNT_REJECTED_LARGE,
@@ -67,7 +67,7 @@ static void fill_refusal(struct conn *conn, const struct ing_problem *problem, s
 {
     ing_reply_problem(reply, problem, ing_route_allow(conn->target.route));
     reply->challenge = ing_http_challenge(conn, problem->kind);
-    count_refusal(conn->http, problem->kind);
+    ing_http_count_refusal(conn->http, problem->kind);
 }
 
 enum MHD_Result ing_http_refuse(struct conn *conn, const struct ing_problem *problem)
@@ -157,23 +157,30 @@ static enum MHD_Result answer_outcome(struct conn *conn)
     return ing_http_send(conn, &reply);
 }
 
-enum MHD_Result ing_http_answer_waited(struct conn *conn)
+struct ing_problem ing_http_wait_problem(struct conn *conn)
 {
     enum ing_problem_kind kind = ING_PROBLEM_NOT_DURABLE;
     switch (conn->wait.end) {
-    case ING_WAIT_DONE:
-        return answer_outcome(conn);
     case ING_WAIT_FULL:
         kind = ING_PROBLEM_LOG_FULL;
         break;
     case ING_WAIT_FAILED:
         kind = ING_PROBLEM_LOG_FAILED;
         break;
+    case ING_WAIT_DONE:
     case ING_WAIT_UNKNOWN:
     case ING_WAIT_LATE:
     case ING_WAIT_STOPPED:
         break;
     }
-    const struct ing_problem problem = ing_problem_make(kind, ING_MAY_BE_KEPT);
+    return ing_problem_make(kind, ING_MAY_BE_KEPT);
+}
+
+enum MHD_Result ing_http_answer_waited(struct conn *conn)
+{
+    cmq_ring_observe(conn->http->ring, CMQ_HIST_LOG_WAIT, cmq_clock_mono_ns() - conn->suspended_ns);
+    if (conn->wait.end == ING_WAIT_DONE)
+        return answer_outcome(conn);
+    const struct ing_problem problem = ing_http_wait_problem(conn);
     return ing_http_refuse(conn, &problem);
 }

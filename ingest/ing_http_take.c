@@ -9,7 +9,7 @@ void ing_http_free_packer(void *packer)
     ing_packer_free(packer);
 }
 
-static struct ing_packer *own_packer(struct ing_http *http)
+struct ing_packer *ing_http_packer(struct ing_http *http)
 {
     struct ing_packer *packer = pthread_getspecific(http->packer_key);
     if (packer != NULL || ing_packer_new(http->request_bytes_max, &http->message_limits, &packer) != CMQ_OK)
@@ -20,8 +20,18 @@ static struct ing_packer *own_packer(struct ing_http *http)
     return NULL;
 }
 
+static void suspend(struct conn *conn)
+{
+    ing_watch_set(&conn->watched, ING_WATCH_BUSY);
+    conn->suspended_ns = cmq_clock_mono_ns();
+    atomic_store_explicit(&conn->waits, true, memory_order_relaxed); /* by the worker itself */
+    MHD_suspend_connection(conn->connection);
+}
+
 static void resume(struct conn *conn)
 {
+    /* Pairs with the acquire load of ing_http_take_stream: what the wait has found is seen there. */
+    atomic_store_explicit(&conn->waits, false, memory_order_release);
     MHD_resume_connection(conn->connection);
 }
 
@@ -58,30 +68,38 @@ static void ticket_done(struct ing_ticket *ticket)
         resume(conn);
 }
 
-static enum MHD_Result wait_for_room(struct conn *conn, const struct ing_batch *batch)
+static enum cmq_err wait_for_room(struct conn *conn, const struct ing_batch *batch)
 {
     struct ing_admit *admit = conn->http->admit;
     conn->ticket.done = ticket_done;
     enum cmq_err err =
         ing_ticket_fill(admit, &conn->ticket, batch->parts, CMQ_COUNT_OF(batch->parts), batch->count);
     if (err != CMQ_OK)
-        return ing_http_answer_unpublished(conn, err);
+        return err;
     conn->phase = PHASE_ROOM;
-    ing_watch_set(&conn->watched, ING_WATCH_BUSY);
     /* Suspended first: the ticket may be done before the next line returns. */
-    MHD_suspend_connection(conn->connection);
+    suspend(conn);
     ing_admit_queue(admit, &conn->ticket);
-    return MHD_YES;
+    return CMQ_OK;
 }
 
-static enum MHD_Result published(struct conn *conn, uint64_t seq)
+enum ing_published ing_http_publish(struct conn *conn, const struct ing_batch *batch, enum cmq_err *ret_err)
 {
+    uint64_t seq = 0;
+    *ret_err =
+        ing_admit_publish(conn->http->admit, batch->parts, CMQ_COUNT_OF(batch->parts), batch->count, &seq);
+    if (*ret_err == CMQ_ERR_AGAIN) {
+        *ret_err = wait_for_room(conn, batch);
+        return *ret_err == CMQ_OK ? ING_PUBLISH_WAITS : ING_UNPUBLISHED;
+    }
+    if (*ret_err != CMQ_OK)
+        return ING_UNPUBLISHED;
+    conn->ticket.seq = seq;
     if (!must_wait(conn))
-        return ing_http_answer_accepted(conn, seq);
-    ing_watch_set(&conn->watched, ING_WATCH_BUSY);
-    MHD_suspend_connection(conn->connection);
+        return ING_PUBLISHED;
+    suspend(conn);
     wait_for_log(conn, seq);
-    return MHD_YES;
+    return ING_PUBLISH_WAITS;
 }
 
 /* ---- a whole body ---- */
@@ -92,7 +110,7 @@ static bool wants_durable(const struct ing_http *http, const struct conn *conn)
     return ack == ING_ACK_DURABLE && http->can_be_durable;
 }
 
-static struct ing_order order_of(const struct conn *conn)
+struct ing_order ing_http_order(const struct conn *conn)
 {
     return (struct ing_order){
         .format = conn->format,
@@ -107,7 +125,7 @@ static struct ing_order order_of(const struct conn *conn)
 }
 
 /* While the log takes nothing nobody is let in: the record would fill the ring and wait in vain. */
-static struct ing_problem log_problem(struct ing_http *http)
+struct ing_problem ing_http_log_problem(struct ing_http *http)
 {
     switch (cmq_ring_log_health(http->ring)) {
     case CMQ_LOG_HEALTH_FULL:
@@ -126,39 +144,48 @@ static struct ing_problem pack(struct conn *conn, struct ing_packer *packer, str
     struct cmq_span body = ing_body_span(&conn->body);
     memset((uint8_t *)(uintptr_t)body.data + body.bytes, 0, CMQ_JSON_PADDING);
     cmq_ring_count(conn->http->ring, CMQ_COUNT_BYTES_IN, body.bytes);
-    const struct ing_order order = order_of(conn);
+    const struct ing_order order = ing_http_order(conn);
     const size_t bytes = body.bytes;
     struct ing_problem problem = ing_batch_pack(packer, &order, body, ret_batch);
     ing_body_clear(&conn->http->pool, &conn->body);
-    conn->messages = ret_batch->count;
-    conn->has_ids = ret_batch->has_ids;
-    conn->has_key = ret_batch->has_key;
-    conn->durable = wants_durable(conn->http, conn);
+    ing_http_expect(conn, ret_batch);
     return problem.kind == ING_PROBLEM_NONE ? ing_http_take_rate(conn, conn->messages, bytes) : problem;
+}
+
+void ing_http_expect(struct conn *conn, const struct ing_batch *batch)
+{
+    conn->messages = batch->count;
+    conn->has_ids = batch->has_ids;
+    conn->has_key = batch->has_key;
+    conn->durable = wants_durable(conn->http, conn);
 }
 
 enum MHD_Result ing_http_take_messages(struct conn *conn)
 {
     struct ing_http *http = conn->http;
-    struct ing_packer *packer = own_packer(http);
+    struct ing_packer *packer = ing_http_packer(http);
     struct ing_problem problem = ing_problem_make(ING_PROBLEM_BUSY, NULL);
     if (packer == NULL)
         return ing_http_refuse(conn, &problem);
     uint64_t begin_ns = cmq_clock_mono_ns();
     struct ing_batch batch = {.count = 0};
+    enum ing_published published = ING_PUBLISHED;
+    enum cmq_err err = CMQ_OK;
     problem = pack(conn, packer, &batch);
     if (problem.kind == ING_PROBLEM_NONE)
-        problem = log_problem(http);
-    enum cmq_err err = CMQ_OK;
-    uint64_t seq = 0;
+        problem = ing_http_log_problem(http);
     if (problem.kind == ING_PROBLEM_NONE && batch.count != 0)
-        err = ing_admit_publish(http->admit, batch.parts, CMQ_COUNT_OF(batch.parts), batch.count, &seq);
+        published = ing_http_publish(conn, &batch, &err);
     cmq_ring_count(http->ring, CMQ_COUNT_WORK_NS, cmq_clock_mono_ns() - begin_ns);
     if (problem.kind != ING_PROBLEM_NONE)
         return ing_http_refuse(conn, &problem);
-    if (err == CMQ_ERR_AGAIN)
-        return wait_for_room(conn, &batch);
-    if (err != CMQ_OK)
+    switch (published) {
+    case ING_PUBLISH_WAITS:
+        return MHD_YES;
+    case ING_UNPUBLISHED:
         return ing_http_answer_unpublished(conn, err);
-    return batch.count == 0 ? ing_http_answer_accepted(conn, 0) : published(conn, seq);
+    case ING_PUBLISHED:
+        break;
+    }
+    return ing_http_answer_accepted(conn, conn->ticket.seq);
 }

@@ -15,7 +15,7 @@
 #include "ingest/ing_http.h"
 #include "tests/support/fake_ring.h"
 
-enum { ADDRESS_CONNECTIONS_MAX = 48 };
+enum { ADDRESS_CONNECTIONS_MAX = 48, STREAM_RECORD_BYTES = 4096, STREAM_ERRORS_MAX = 3 };
 enum { REQUEST_BYTES_MAX = 1 << 20, MESSAGE_BYTES_MAX = 1000, WAITING_BYTES_MAX = 1 << 16, LONG_MS = 60000 };
 #define LONG_NS (LONG_MS * CMQ_NS_PER_MS)
 
@@ -38,7 +38,7 @@ struct reply {
     int status;
     bool close;
     char head[4096];
-    char body[4096];
+    char body[65536];
 };
 
 int fixture_start(void **state, unsigned threads, enum ing_ack ack, bool can_be_durable);

@@ -290,7 +290,7 @@ static void a_request_refused_by_its_head_is_answered_before_its_body(void **sta
          "application"},
         {POST HOST "Content-Type: application/json; charset=latin1\r\nContent-Length: 15\r\n\r\n", 415,
          "charset=utf-8"},
-        {POST HOST JSON "Content-Encoding: gzip\r\nContent-Length: 15\r\n\r\n", 415, "Content-Encoding"},
+        {POST HOST JSON "Content-Encoding: br\r\nContent-Length: 15\r\n\r\n", 415, "Content-Encoding"},
         {"POST /y HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\n\r\n", 404, "not-found"},
         {"PUT /input HTTP/1.1\r\n" HOST JSON "Content-Length: 15\r\n\r\n", 405, "Allow"},
         {"PATCH /input HTTP/1.1\r\n" HOST JSON "Content-Length: 15\r\nExpect: 100-continue\r\n\r\n", 405,

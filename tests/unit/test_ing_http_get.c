@@ -155,7 +155,7 @@ static void pages_of_allowed_origins_see_replies_and_refusals(void **state)
                            "Access-Control-Allow-Origin: https://a.example\r\n"));
     assert_non_null(strstr(asked(client, "GET", "/nowhere", origin).head, "Access-Control-Allow-Origin: "));
     client_say(client, "POST /v1/topics/a HTTP/1.1\r\nHost: h\r\nOrigin: https://a.example\r\n"
-                       "Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\n");
+                       "Content-Encoding: br\r\nContent-Length: 5\r\n\r\n");
     struct reply reply;
     client_read_reply(client, &reply); /* past the library */
     assert_int_equal(reply.status, 415);
