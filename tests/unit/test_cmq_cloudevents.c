@@ -353,7 +353,12 @@ static void events_have_limits(void **state)
     (void)snprintf(body, sizeof body, EVENT(",\"e\":\"%s\""), value);
     assert_int_equal(run(false, body, NULL), CMQ_ERR_TOO_BIG);
     assert_non_null(strstr(error.text, "more than 200 bytes"));
-    size_t bytes = (size_t)snprintf(body, sizeof body, "{\"specversion\":\"1.0\"");
+    static char huge[60000]; /* more than an event's store */
+    size_t bytes = (size_t)snprintf(huge, sizeof huge, "{\"e\":\"");
+    memset(huge + bytes, 'v', sizeof huge - bytes - 3);
+    memcpy(huge + sizeof huge - 3, "\"}", 3);
+    assert_int_equal(run(false, huge, NULL), CMQ_ERR_TOO_BIG);
+    bytes = (size_t)snprintf(body, sizeof body, "{\"specversion\":\"1.0\"");
     for (unsigned i = 0; i < 70; i++)
         bytes += (size_t)snprintf(body + bytes, sizeof body - bytes, ",\"e%u\":null", i);
     (void)snprintf(body + bytes, sizeof body - bytes, "}");

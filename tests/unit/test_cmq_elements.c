@@ -135,6 +135,20 @@ static void without_a_limit_a_lifetime_is_ten_years_at_most(void **state)
     free(padded_more);
 }
 
+static void a_limit_below_ten_holds_too(void **state)
+{
+    (void)state;
+    const struct cmq_json_limits short_lived = {.message_bytes_max = 10, .messages_max = 1, .ttl_ms_max = 3};
+    for (unsigned ttl_ms = 1; ttl_ms <= 12; ttl_ms++) {
+        char body[64 + CMQ_JSON_PADDING] = "";
+        int bytes = snprintf(body, 64, "[{\"data\":\"a\",\"ttl_ms\":%u}]", ttl_ms);
+        messages.bytes = 0;
+        assert_int_equal(cmq_json_parse_topic_batch(parser, cmq_span_make(body, (size_t)bytes), &short_lived,
+                                                    NULL, &messages, &found, &error),
+                         ttl_ms <= 3 ? CMQ_OK : CMQ_ERR_MALFORMED);
+    }
+}
+
 static void an_element_carries_its_headers(void **state)
 {
     (void)state;
@@ -323,6 +337,7 @@ int main(void)
         TEST(an_element_lives_as_long_as_it_says),
         TEST(a_lifetime_is_a_whole_number_in_its_bounds),
         TEST(without_a_limit_a_lifetime_is_ten_years_at_most),
+        TEST(a_limit_below_ten_holds_too),
         TEST(an_element_carries_its_headers),
         TEST(headers_of_the_request_fill_up),
         TEST(the_original_bodies_inherit_too),

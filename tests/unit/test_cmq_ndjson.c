@@ -153,6 +153,7 @@ static void a_bad_line_fails_alone_with_its_number_and_place(void **state)
         BAD("\xff", 0, "UTF-8"),
         BAD("\\", 0, ""),
         BAD("\xef\xbb\xbf\"a\"", 0, "byte order mark"),
+        BAD("\xef\xbb\xbf\"\xff\"", 0, "byte order mark"),
         BAD("\"012345678901234567890123456789012\"", 0, "33 bytes; at most 32"),
 #undef BAD
     };
@@ -308,6 +309,25 @@ static void the_longest_line_holds_whatever_the_chunks(void **state)
             assert_int_equal(refused.count, variant % 2);
             cmq_lines_fini(&lines);
         }
+    }
+    order.limits = &limits;
+}
+
+/* A CR inside is no end: what stands behind it may not be cut off. */
+static void a_line_is_not_cut_at_a_carriage_return(void **state)
+{
+    (void)state;
+    const struct cmq_json_limits wide = {.message_bytes_max = 1000, .messages_max = 100};
+    order.limits = &wide;
+    char text[200];
+    size_t bytes = put_line(text, LINE_BYTES_MAX, "\rx\n");
+    for (size_t chunk = 1; chunk <= bytes; chunk++) {
+        struct cmq_lines lines;
+        cmq_lines_init(&lines, LINE_BYTES_MAX, HELD_BYTES_MAX);
+        feed(&lines, text, bytes, chunk, false);
+        assert_int_equal(found.messages, 0);
+        assert_int_equal(refused.count, 1);
+        cmq_lines_fini(&lines);
     }
     order.limits = &limits;
 }
@@ -551,6 +571,7 @@ int main(void)
         TEST(lines_may_span_chunks_of_any_size),
         TEST(a_line_that_is_too_long_takes_no_memory_and_fails_alone),
         TEST(the_longest_line_holds_whatever_the_chunks),
+        TEST(a_line_is_not_cut_at_a_carriage_return),
         TEST(a_call_ends_before_the_message_that_is_one_too_many),
         TEST(a_call_ends_where_the_messages_are_full),
         TEST(held_bytes_are_bounded),
