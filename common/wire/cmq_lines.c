@@ -1,6 +1,6 @@
 /*
- * An open line is cut where it has two bytes more than a line may have: enough to be refused, also if the last of them is the
- * CR of its end.
+ * What follows of an open line is dropped once it has two bytes more than a line may have: enough to be refused, also if the
+ * last of them is a CR.
  */
 #include <string.h>
 
@@ -37,8 +37,8 @@ static size_t open_bytes(const struct cmq_lines *lines)
 
 enum cmq_err cmq_lines_append(struct cmq_lines *lines, struct cmq_span chunk)
 {
-    size_t cut_bytes = lines->line_bytes_max + 2;
-    if (open_bytes(lines) >= cut_bytes) {
+    size_t enough_bytes = lines->line_bytes_max + 2;
+    if (open_bytes(lines) >= enough_bytes) {
         const uint8_t *end = chunk.bytes != 0 ? memchr(chunk.data, '\n', chunk.bytes) : NULL;
         if (end == NULL)
             return CMQ_OK;
@@ -56,8 +56,6 @@ enum cmq_err cmq_lines_append(struct cmq_lines *lines, struct cmq_span chunk)
     const uint8_t *last = memrchr(begin, '\n', chunk.bytes);
     if (last != NULL)
         lines->end = (size_t)(last - lines->held.data) + 1;
-    if (open_bytes(lines) > cut_bytes)
-        lines->held.bytes = lines->end + cut_bytes;
     return CMQ_OK;
 }
 

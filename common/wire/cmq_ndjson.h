@@ -10,7 +10,7 @@
  * Whoever gathers whole lines himself calls cmq_ndjson_parse.
  * A line is an element as in cmq_json_parse_topic_batch: "text" or {"data":...}. It ends with LF; a CR before it is white
  * space, as are blank lines, which count but are no messages. A line may span chunks. A line that is longer than
- * line_bytes_max is refused and takes no more memory than that.
+ * line_bytes_max is refused and takes no more memory than that and a chunk.
  */
 #ifndef CMQ_NDJSON_H
 #define CMQ_NDJSON_H
@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 struct cmq_lines {
-    struct cmq_buf held;   /* bytes that came, without those that are past line_bytes_max of a line */
+    struct cmq_buf held;   /* bytes that came; of a line that is too long not all */
     size_t begin;          /* of held: taken already */
     size_t end;            /* of held: behind the last line that is whole */
     size_t line_bytes_max; /* without the line's end */

@@ -296,6 +296,37 @@ static void what_is_inherited_has_room_or_is_refused(void **state)
     free(padded_batch);
 }
 
+/* Contents that are longer than what doubling leaves, so that each needs room of its own. */
+static void long_contents_that_inherit_have_room(void **state)
+{
+    (void)state;
+    enum { COUNT = 200, BODY_BYTES = COUNT * 400 };
+    char *body = malloc(BODY_BYTES);
+    assert_non_null(body);
+    size_t bytes = (size_t)snprintf(body, BODY_BYTES, "{\"messages\":[");
+    for (unsigned i = 0; i < COUNT; i++)
+        bytes += (size_t)snprintf(body + bytes, BODY_BYTES - bytes, "%s{\"content\":\"%0*u\"}",
+                                  i > 0 ? "," : "", 300 + (int)i % 37, i);
+    bytes += (size_t)snprintf(body + bytes, BODY_BYTES - bytes, "]}");
+    const struct cmq_json_limits many = {
+        .message_bytes_max = 1000, .messages_max = COUNT, .headers_bytes_max = 64};
+    uint8_t *padded = wire_padded(cmq_span_make(body, bytes), 0);
+    assert_int_equal(cmq_json_parse_batch(parser, cmq_span_make(padded, bytes), &many, &request, &messages,
+                                          &found, &error),
+                     CMQ_OK);
+    struct cmq_mp_reader reader;
+    cmq_mp_reader_init(&reader, cmq_buf_span(&messages));
+    for (unsigned i = 0; i < COUNT; i++) {
+        struct cmq_message_full message;
+        assert_int_equal(cmq_message_read(&reader, &message), CMQ_OK);
+        assert_int_equal(message.body.bytes, 300 + i % 37);
+        assert_int_equal(message.expiry_ms, 1070);
+    }
+    assert_int_equal(cmq_mp_left(&reader), 0);
+    free(padded);
+    free(body);
+}
+
 /* Each allocation fails once: an error, nothing kept, and the next try succeeds. */
 static void no_allocation_that_fails_leaves_anything(void **state)
 {
@@ -345,6 +376,7 @@ int main(void)
         TEST(headers_have_limits),
         TEST(where_no_headers_are_taken_none_are),
         TEST(what_is_inherited_has_room_or_is_refused),
+        TEST(long_contents_that_inherit_have_room),
         TEST(no_allocation_that_fails_leaves_anything),
     };
     return cmocka_run_group_tests_name("cmq_elements", tests, NULL, NULL);

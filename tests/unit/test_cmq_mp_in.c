@@ -421,10 +421,10 @@ static void texts_of_every_length_are_checked_to_the_last_byte(void **state)
             if (wrong < length)
                 text[wrong] = 0x80;
             uint8_t *next = cmq_mp_put_array(body, 2);
-            next = cmq_mp_put_str(next, cmq_span_make(text, length));
             next = cmq_mp_put_str(next, cmq_span_make("\xc3\xa9", 2));
+            next = cmq_mp_put_str(next, cmq_span_make(text, length)); /* last: what follows it is padding */
             struct cmq_span span = cmq_span_make(body, (size_t)(next - body));
-            uint8_t *padded = wire_padded(span, 0xff);
+            uint8_t *padded = wire_padded(span, wrong % 2 ? 0xff : 0);
             messages.bytes = 0;
             enum cmq_err err = cmq_mp_parse_batch(parser, cmq_span_make(padded, span.bytes), &wide, NULL,
                                                   &messages, &found, &error);
