@@ -296,35 +296,38 @@ static void what_is_inherited_has_room_or_is_refused(void **state)
     free(padded_batch);
 }
 
-/* Contents that are longer than what doubling leaves, so that each needs room of its own. */
-static void long_contents_that_inherit_have_room(void **state)
+/* A short content with large headers, then a long content that starts where the body alone would have ended. */
+static void a_content_behind_large_headers_has_room(void **state)
 {
     (void)state;
-    enum { COUNT = 200, BODY_BYTES = COUNT * 400 };
-    char *body = malloc(BODY_BYTES);
-    assert_non_null(body);
-    size_t bytes = (size_t)snprintf(body, BODY_BYTES, "{\"messages\":[");
-    for (unsigned i = 0; i < COUNT; i++)
-        bytes += (size_t)snprintf(body + bytes, BODY_BYTES - bytes, "%s{\"content\":\"%0*u\"}",
-                                  i > 0 ? "," : "", 300 + (int)i % 37, i);
-    bytes += (size_t)snprintf(body + bytes, BODY_BYTES - bytes, "]}");
-    const struct cmq_json_limits many = {
-        .message_bytes_max = 1000, .messages_max = COUNT, .headers_bytes_max = 64};
-    uint8_t *padded = wire_padded(cmq_span_make(body, bytes), 0);
-    assert_int_equal(cmq_json_parse_batch(parser, cmq_span_make(padded, bytes), &many, &request, &messages,
-                                          &found, &error),
-                     CMQ_OK);
-    struct cmq_mp_reader reader;
-    cmq_mp_reader_init(&reader, cmq_buf_span(&messages));
-    for (unsigned i = 0; i < COUNT; i++) {
+    enum { HEADER_BYTES = 2000, CONTENT_MAX = 4000 };
+    uint8_t packed[6 + HEADER_BYTES] = {0x81, 0xa1, 'h', 0xda, HEADER_BYTES >> 8, HEADER_BYTES & 0xff};
+    memset(packed + 6, 'v', HEADER_BYTES);
+    const struct cmq_element_defaults large = {.accepted_at_ms = 1, .headers = {packed, sizeof packed}};
+    const struct cmq_json_limits roomy = {
+        .message_bytes_max = CONTENT_MAX, .messages_max = 2, .headers_bytes_max = 4000};
+    for (int length = 100; length <= CONTENT_MAX; length += 100) {
+        char body[CONTENT_MAX + 100];
+        int bytes = snprintf(body, sizeof body, "{\"messages\":[{\"content\":\"a\"},{\"content\":\"%0*u\"}]}",
+                             length, 7u);
+        uint8_t *padded = wire_padded(cmq_span_make(body, (size_t)bytes), 0);
+        struct cmq_buf buf;
+        cmq_buf_init(&buf, 1 << 20);
+        assert_int_equal(cmq_json_parse_batch(parser, cmq_span_make(padded, (size_t)bytes), &roomy, &large,
+                                              &buf, &found, &error),
+                         CMQ_OK);
+        assert_true(buf.bytes <= buf.capacity);
+        struct cmq_mp_reader reader;
         struct cmq_message_full message;
+        cmq_mp_reader_init(&reader, cmq_buf_span(&buf));
         assert_int_equal(cmq_message_read(&reader, &message), CMQ_OK);
-        assert_int_equal(message.body.bytes, 300 + i % 37);
-        assert_int_equal(message.expiry_ms, 1070);
+        assert_int_equal(cmq_message_read(&reader, &message), CMQ_OK);
+        assert_int_equal(message.body.bytes, length);
+        assert_int_equal(message.headers.bytes, sizeof packed);
+        assert_int_equal(cmq_mp_left(&reader), 0);
+        cmq_buf_fini(&buf);
+        free(padded);
     }
-    assert_int_equal(cmq_mp_left(&reader), 0);
-    free(padded);
-    free(body);
 }
 
 /* Each allocation fails once: an error, nothing kept, and the next try succeeds. */
@@ -376,7 +379,7 @@ int main(void)
         TEST(headers_have_limits),
         TEST(where_no_headers_are_taken_none_are),
         TEST(what_is_inherited_has_room_or_is_refused),
-        TEST(long_contents_that_inherit_have_room),
+        TEST(a_content_behind_large_headers_has_room),
         TEST(no_allocation_that_fails_leaves_anything),
     };
     return cmocka_run_group_tests_name("cmq_elements", tests, NULL, NULL);
