@@ -28,11 +28,13 @@ def openssl(*args, text=None):
 
 
 class Authority:
-    """Issues certificates; `cert` is its own."""
+    """Issues certificates; `cert` is its own. pair: of an authority that another one made."""
 
-    def __init__(self, directory, name="authority"):
+    def __init__(self, directory, name="authority", pair=None):
         self.directory, self.name = directory, name
-        self.cert, self.key = self._path(name, "crt"), self._path(name, "key")
+        self.cert, self.key = pair or (self._path(name, "crt"), self._path(name, "key"))
+        if pair:
+            return
         openssl("req", "-x509", *self._new_key("ec", self.key), "-out", self.cert, "-subj", f"/CN={name}", "-days", "30")
 
     def _path(self, name, end):
