@@ -1,5 +1,6 @@
 #include "ingest/ing_http_int.h"
 
+#include <assert.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -79,6 +80,7 @@ enum MHD_Result ing_http_refuse(struct conn *conn, const struct ing_problem *pro
 
 bool ing_http_write_last(struct conn *conn, const void *data, size_t bytes)
 {
+    static_assert(ING_REPLY_TEXT_BYTES_MAX <= 16384, "a TLS record holds it");
     bool written = conn->http->tls != NULL
                        ? ing_tls_write_last(&conn->tls, data, bytes)
                        : send(conn->watched.fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)bytes;

@@ -607,6 +607,7 @@ class Traffic(TlsCase):
         while len(got) < 60000:
             got += json.loads(root.receive(WAIT_S))
         self.assertEqual(contents * 3, got)
+        self.stop(broker)
 
     def test_group_acks_go_through(self):
         broker = self.tls_broker()
@@ -638,6 +639,24 @@ class Traffic(TlsCase):
             sock.sendall(body[at:])
             self.assertTrue(read_all(sock).startswith(b"HTTP/1.1 200"))
         self.assertEqual([large, "y" * 300000], [item["data"] for item in client.items(number, 2)])
+
+    def test_curl_is_served_on_both_ports(self):
+        broker = self.tls_broker()
+
+        def curl(*words):
+            done = subprocess.run(["curl", "-sS", "--noproxy", "*", "-m", "60", "--cacert", Files.authority.cert, *words],
+                                  capture_output=True, text=True, timeout=90, check=False)
+            self.assertEqual(0, done.returncode, done.stderr)
+            return done.stdout
+
+        large = os.path.join(Files.directory, "large")
+        with open(large, "w", encoding="ascii") as out:
+            out.write("z" * 1000000)
+        url = f"https://{HOST}:{broker.http_port}/v1/topics/curl"
+        # It asks first whether it may send (Expect: 100-continue), and would rather speak HTTP/2.
+        for words in ("-H", "Expect: 100-continue", "--data-binary", "@" + large), ("--http2", "-d", "short"):
+            self.assertEqual("durable", json.loads(curl("-H", "Content-Type: text/plain", *words, url))["ack"])
+        self.assertIn("CipherMQ", curl(f"https://{HOST}:{broker.ws_port}/"))
 
     def test_pipelined_requests_in_one_record_are_all_answered(self):
         broker = self.tls_broker()
