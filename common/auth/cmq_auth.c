@@ -178,6 +178,16 @@ static struct cmq_auth_entry *look_up(struct cmq_auth *auth, const struct cmq_au
     return entry;
 }
 
+/* Whether the certificate is the one that the token is bound to. */
+static bool is_shown(const struct cmq_auth_entry *entry, struct cmq_span certificate)
+{
+    uint8_t key[CMQ_AUTH_KEY_BYTES];
+    if (certificate.bytes == 0)
+        return false;
+    cmq_auth_key_of_subject(certificate, key);
+    return memcmp(key, entry->subject_key, sizeof key) == 0;
+}
+
 enum cmq_auth_result cmq_auth_check_at(struct cmq_auth *auth, const struct cmq_auth_credentials *credentials,
                                        uint64_t wall_ms, uint64_t mono_ns, struct cmq_grant *ret_grant)
 {
@@ -187,6 +197,10 @@ enum cmq_auth_result cmq_auth_check_at(struct cmq_auth *auth, const struct cmq_a
     if (credentials->token.bytes == 0 && credentials->certificate.bytes == 0)
         return CMQ_AUTH_MISSING;
     struct cmq_auth_entry *entry = look_up(auth, credentials);
+    if (entry != NULL && entry->bound && !is_shown(entry, credentials->certificate)) {
+        cmq_auth_entry_put(entry);
+        entry = NULL; /* to somebody who has only the token, it is none */
+    }
     if (entry != NULL && wall_ms < entry->expires_ms) {
         ret_grant->entry = entry;
         return CMQ_AUTH_OK;

@@ -53,7 +53,7 @@ CMQ_MUST_USE enum cmq_err cmq_auth_reload(struct cmq_auth *auth, bool force, boo
 bool cmq_auth_is_open(const struct cmq_auth *auth);
 
 /* token: without "Bearer "; bytes 0: none was sent. certificate: the name in a verified client certificate; bytes 0: none.
- * Both: the token counts. address: of the peer, 4 or 16 bytes or its text, for the limit of failures (IPv6: the /64); bytes 0:
+ * Both: the token counts (and may be bound to the certificate). address: of the peer, 4 or 16 bytes or its text, for the limit of failures (IPv6: the /64); bytes 0:
  * none. A good token passes whatever its address did. On CMQ_AUTH_OK the grant must be put. */
 CMQ_MUST_USE enum cmq_auth_result cmq_auth_check(struct cmq_auth *auth, struct cmq_span token,
                                                  struct cmq_span certificate, struct cmq_span address,
@@ -83,6 +83,7 @@ void cmq_grant_take(const struct cmq_grant *grant, uint64_t messages, uint64_t b
  * Lines of fields with single blanks between; '#' begins a comment line:
  *   token NAME sha256:HEX created:MS expires:MS|never publish:P,P subscribe:P consume:P admin messages:N bytes:N
  *   cert  NAME subject:COMMON-NAME created:MS expires:... (the same)
+ * A token line may have subject:, too: the token is good only together with that certificate.
  * Written aside, synced, renamed. Mode 0640, group: the stages'.
  */
 

@@ -99,6 +99,9 @@ static struct cmq_auth_entry *entry_new(const struct cmq_token_line *line,
     atomic_init(&entry->retired, false);
     entry->kind = line->kind;
     entry->admin = line->admin;
+    entry->bound = line->kind == CMQ_TOKEN_BEARER && line->subject_bytes > 0;
+    if (entry->bound)
+        cmq_auth_key_of_subject(cmq_span_make(line->subject, line->subject_bytes), entry->subject_key);
     entry->expires_ms = line->expires_ms;
     entry->messages_rate = line->messages_rate;
     entry->bytes_rate = line->bytes_rate;

@@ -22,6 +22,8 @@ struct cmq_auth_entry {
     atomic_bool retired;
     enum cmq_token_kind kind;
     bool admin;
+    bool bound; /* a token that is good only with the certificate of subject_key */
+    uint8_t subject_key[CMQ_AUTH_KEY_BYTES];
     uint8_t key[CMQ_AUTH_KEY_BYTES]; /* the digest of the token, or of the subject: what it is looked up by */
     uint8_t line_digest[CMQ_AUTH_KEY_BYTES]; /* tells whether a reload found it unchanged */
     uint64_t expires_ms, messages_rate, bytes_rate;

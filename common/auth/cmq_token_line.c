@@ -222,17 +222,15 @@ static enum cmq_err parse_field(struct cmq_token_line *line, struct cmq_span wor
 
 static enum cmq_err check_whole(const struct cmq_token_line *line, uint32_t seen, struct cmq_reason *reason)
 {
-    const bool bearer = line->kind == CMQ_TOKEN_BEARER;
-    const enum field_key own = bearer ? FIELD_SHA256 : FIELD_SUBJECT;
-    const enum field_key other = bearer ? FIELD_SUBJECT : FIELD_SHA256;
-    const enum field_key needed[] = {own, FIELD_CREATED, FIELD_EXPIRES};
+    const enum field_key needed[] = {line->kind == CMQ_TOKEN_BEARER ? FIELD_SHA256 : FIELD_SUBJECT,
+                                     FIELD_CREATED, FIELD_EXPIRES};
     for (size_t i = 0; i < CMQ_COUNT_OF(needed); i++) {
         if ((seen & 1u << needed[i]) == 0)
             return cmq_reason_set(reason, CMQ_ERR_MALFORMED, "%s is missing", field_names[needed[i]]);
     }
-    if ((seen & 1u << other) != 0)
-        return cmq_reason_set(reason, CMQ_ERR_MALFORMED, "%s does not belong to a line that begins with %s",
-                              field_names[other], bearer ? "token" : "cert");
+    if (line->kind == CMQ_TOKEN_CERTIFICATE && (seen & 1u << FIELD_SHA256) != 0)
+        return cmq_reason_set(reason, CMQ_ERR_MALFORMED,
+                              "sha256: does not belong to a line that begins with cert");
     const uint32_t rights =
         1u << FIELD_PUBLISH | 1u << FIELD_SUBSCRIBE | 1u << FIELD_CONSUME | 1u << FIELD_ADMIN;
     if ((seen & rights) == 0)
@@ -336,7 +334,9 @@ enum cmq_err cmq_token_line_format(const struct cmq_token_line *line, struct cmq
     if (err == CMQ_OK)
         err = cmq_buf_append(buf, line->name.data, line->name.bytes);
     if (err == CMQ_OK)
-        err = line->kind == CMQ_TOKEN_BEARER ? put_digest(buf, line->digest) : put_subject(buf, line);
+        err = line->kind == CMQ_TOKEN_BEARER ? put_digest(buf, line->digest) : CMQ_OK;
+    if (err == CMQ_OK && line->subject_bytes > 0)
+        err = put_subject(buf, line);
     if (err == CMQ_OK)
         err = put_number(buf, FIELD_CREATED, line->created_ms);
     if (err == CMQ_OK)

@@ -27,7 +27,7 @@ struct cmq_token_line {
     struct cmq_span name;
     uint8_t digest[CMQ_TOKEN_DIGEST_BYTES]; /* of a bearer token */
     char subject[CMQ_TOKEN_SUBJECT_BYTES_MAX + 1];
-    size_t subject_bytes; /* of a certificate */
+    size_t subject_bytes; /* of a certificate, or of the one that a bearer token is bound to; 0: to none */
     uint64_t created_ms, expires_ms;
     struct cmq_span scopes[CMQ_TOKEN_SCOPES]; /* patterns with commas between; bytes 0: no such right */
     uint64_t messages_rate, bytes_rate;       /* 0: the general limit */

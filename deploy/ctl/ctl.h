@@ -26,7 +26,7 @@ struct ctl_token_options {
     const char *scopes[3][CTL_SCOPE_OPTIONS_MAX]; /* index: enum cmq_right */
     unsigned scope_counts[3];
     bool admin;
-    const char *expires, *messages_rate, *bytes_rate, *certificate;
+    const char *expires, *messages_rate, *bytes_rate, *certificate, *bound_to;
 };
 
 struct ctl {

@@ -5,7 +5,7 @@
 
 #include "common/auth/cmq_token_file.h"
 #include "common/base/cmq_clock.h"
-#include "common/wire/cmq_json_text.h"
+#include "common/proc/cmq_tls_files.h"
 
 enum { SCOPE_BYTES_MAX = CMQ_AUTH_PATTERNS_MAX * 256 };
 
@@ -14,24 +14,19 @@ static struct cmq_span text_span(const char *text)
     return cmq_span_make(text, strlen(text));
 }
 
-/* A common name is text: UTF-8 without control characters. */
-static enum cmq_err take_subject(const char *subject, struct cmq_token_line *line, struct cmq_reason *reason)
+/* What the stages would never find in a certificate is refused here, where somebody reads it. */
+static enum cmq_err take_subject(const char *option, const char *subject, struct cmq_token_line *line,
+                                 struct cmq_reason *reason)
 {
     const size_t bytes = strlen(subject);
-    bool good = bytes >= 1 && bytes <= CMQ_TOKEN_SUBJECT_BYTES_MAX;
-    const uint8_t *next = (const uint8_t *)subject, *const end = next + bytes;
-    while (good && next < end) {
-        const size_t step = cmq_utf8_sequence_bytes(next, end);
-        good = step > 0 && *next >= ' ' && *next != 0x7f;
-        next += step;
-    }
-    if (!good)
-        return cmq_reason_set(reason, CMQ_ERR_INVALID,
-                              "--certificate: 1 to %u bytes of UTF-8 without control characters are allowed",
-                              CMQ_TOKEN_SUBJECT_BYTES_MAX);
+    if (bytes > CMQ_TOKEN_SUBJECT_BYTES_MAX || !cmq_tls_name_is_plain(subject, bytes))
+        return cmq_reason_set(
+            reason, CMQ_ERR_INVALID,
+            "%s: 1 to %u printable ASCII characters are allowed, without , + \" \\ < > ; = # and "
+            "without blanks at the ends; others are no name in a certificate",
+            option, CMQ_TOKEN_SUBJECT_BYTES_MAX);
     memcpy(line->subject, subject, bytes + 1);
     line->subject_bytes = bytes;
-    line->kind = CMQ_TOKEN_CERTIFICATE;
     return CMQ_OK;
 }
 
@@ -62,8 +57,15 @@ static enum cmq_err take_options(const struct ctl *ctl, struct cmq_buf memory[CM
     if (err == CMQ_OK && options->bytes_rate != NULL)
         err = ctl_token_rate("--bytes-rate", options->bytes_rate, true, CMQ_TOKEN_BYTES_RATE_MAX,
                              &line->bytes_rate, reason);
-    if (err == CMQ_OK && options->certificate != NULL)
-        err = take_subject(options->certificate, line, reason);
+    if (err == CMQ_OK && options->certificate != NULL && options->bound_to != NULL)
+        err = cmq_reason_set(reason, CMQ_ERR_INVALID,
+                             "--certificate makes no token that --bound-to could bind: give one of them");
+    if (err == CMQ_OK && options->certificate != NULL) {
+        line->kind = CMQ_TOKEN_CERTIFICATE;
+        err = take_subject("--certificate", options->certificate, line, reason);
+    }
+    if (err == CMQ_OK && options->bound_to != NULL)
+        err = take_subject("--bound-to", options->bound_to, line, reason);
     return err;
 }
 

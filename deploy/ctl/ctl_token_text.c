@@ -165,8 +165,8 @@ void ctl_token_print_json(const struct cmq_token_line *line, const char *token, 
                  line->kind == CMQ_TOKEN_BEARER ? "token" : "certificate");
     if (token != NULL)
         (void)printf(",\"token\":\"%s\"", token);
-    if (line->kind == CMQ_TOKEN_CERTIFICATE) {
-        (void)printf(",\"subject\":\"");
+    if (line->subject_bytes > 0) {
+        (void)printf(",\"%s\":\"", line->kind == CMQ_TOKEN_CERTIFICATE ? "subject" : "bound_to");
         print_subject(line);
         (void)printf("\"");
     }
@@ -221,8 +221,8 @@ void ctl_token_print_row(const struct cmq_token_line *line, uint64_t now_ms)
         (void)printf(" %" PRIu64 " messages/s;", line->messages_rate);
     if (line->bytes_rate != 0)
         (void)printf(" %" PRIu64 " bytes/s;", line->bytes_rate);
-    if (line->kind == CMQ_TOKEN_CERTIFICATE) {
-        (void)printf(" certificate \"");
+    if (line->subject_bytes > 0) {
+        (void)printf(line->kind == CMQ_TOKEN_CERTIFICATE ? " certificate \"" : " only with certificate \"");
         print_subject(line);
         (void)printf("\"");
     }

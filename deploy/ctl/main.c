@@ -35,7 +35,8 @@ enum option_key {
     OPTION_EXPIRES,
     OPTION_MESSAGES_RATE,
     OPTION_BYTES_RATE,
-    OPTION_CERTIFICATE
+    OPTION_CERTIFICATE,
+    OPTION_BOUND_TO
 };
 
 struct command {
@@ -116,6 +117,7 @@ static const struct argp_option token_options[] = {
      "bytes a second instead of tokens.bytes_rate; may end in K, M, G", 0},
     {"certificate", OPTION_CERTIFICATE, "NAME", 0,
      "no token: the rights are those of a client certificate with this common name (or first DNS name)", 0},
+    {"bound-to", OPTION_BOUND_TO, "NAME", 0, "the token is good only together with such a certificate", 0},
     {0}};
 
 static const struct command commands[] = {
@@ -224,6 +226,9 @@ static error_t parse_token_option(int key, char *text, struct argp_state *state)
         return 0;
     case OPTION_CERTIFICATE:
         token->certificate = text;
+        return 0;
+    case OPTION_BOUND_TO:
+        token->bound_to = text;
         return 0;
     default: /* argp's own keys */
         return ARGP_ERR_UNKNOWN;

@@ -22,8 +22,9 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
-from broker import STAGES, find_build, wait_until  # noqa: E402
-from cases import HOST, WAIT_S, Case  # noqa: E402
+from broker import STAGES, Broker, find_build, wait_until  # noqa: E402
+from cases import HOST, WAIT_S, Case, Http  # noqa: E402
+from certs import Authority  # noqa: E402
 from v1client import V1Client, V1Error  # noqa: E402
 from wsclient import WsClosed, WsError  # noqa: E402
 
@@ -84,9 +85,10 @@ class Ctl(unittest.TestCase):
                                     "--bytes-rate", "2K"))
         self.assertRegex(made.pop("token"), f"^{TOKEN.pattern}$")
         self.make("root", "--admin")
-        self.make("service", "--certificate", "B\u00fcro 7", "--subscribe", "x")
+        self.make("service", "--certificate", "Desk 7", "--subscribe", "x")
+        self.make("bound", "--bound-to", "Desk 8", "--admin")
         entries = self.listed()
-        self.assertEqual(list(entries), ["app", "root", "service"])
+        self.assertEqual(list(entries), ["app", "root", "service", "bound"])
         self.assertEqual({"name": "app", **entries["app"]}, made)
         self.assertEqual({key: value for key, value in entries["app"].items() if key != "created_ms"},
                          {"kind": "token", "expires_ms": 4073500800000, "expired": False, "publish": ["a", "b.*", "c.>"],
@@ -94,10 +96,12 @@ class Ctl(unittest.TestCase):
                           "bytes_rate": 2048})
         self.assertTrue(entries["root"]["admin"])
         self.assertIsNone(entries["root"]["expires_ms"])
-        self.assertEqual((entries["service"]["kind"], entries["service"]["subject"]), ("certificate", "B\u00fcro 7"))
+        self.assertEqual((entries["service"]["kind"], entries["service"]["subject"]), ("certificate", "Desk 7"))
+        self.assertEqual((entries["bound"]["kind"], entries["bound"]["bound_to"]), ("token", "Desk 8"))
+        self.assertNotIn("bound_to", entries["root"])
         text = self.ctl("list").stdout
         for part in ("app", "2099-01-31", "publish a,b.*,c.>; subscribe >; consume $dead.>; 10 messages/s; 2048 bytes/s",
-                     "never", "admin", 'certificate "B\u00fcro 7"'):
+                     "never", "admin", 'x; certificate "Desk 7"', 'only with certificate "Desk 8"'):
             self.assertIn(part, text)
 
     def test_a_revoked_token_leaves_the_rest_of_the_file_alone(self):
@@ -122,7 +126,10 @@ class Ctl(unittest.TestCase):
         self.refused(CONFIG_EXIT, "--subscribe: 2. pattern", "create", "x", "--subscribe", "a,b..c")
         self.refused(CONFIG_EXIT, "--expires: 30m, 12h, 90d", "create", "x", "--admin", "--expires", "soon")
         self.refused(CONFIG_EXIT, "--messages-rate: a number from 1", "create", "x", "--admin", "--messages-rate", "0")
-        self.refused(CONFIG_EXIT, "--certificate: 1 to 253 bytes", "create", "x", "--admin", "--certificate", "a\nb")
+        for name in ("a\nb", "", "B\u00fcro", "a,b", " a", "x" * 254):
+            self.refused(CONFIG_EXIT, "--certificate: 1 to 253 printable", "create", "x", "--admin", "--certificate", name)
+        self.refused(CONFIG_EXIT, "--bound-to: 1 to 253 printable", "create", "x", "--admin", "--bound-to", "")
+        self.refused(CONFIG_EXIT, "give one of them", "create", "x", "--admin", "--bound-to", "a", "--certificate", "a")
         self.refused(USAGE_EXIT, "usage: ciphermqctl token create", "delete", "app")
         self.refused(CONFIG_EXIT, "make it first", "create", "x", "--admin",
                      file=os.path.join(self.home.name, "none", "tokens"))
@@ -289,6 +296,34 @@ class WithBroker(Case):
         for path in ("/", "/healthz", "/readyz"):
             self.assertEqual(self.get(path).status, 200, path)
         self.stop(self.one)
+
+    def test_a_bound_token_opens_nothing_without_its_certificate(self):
+        home = tempfile.TemporaryDirectory(prefix="cmq-tokens-")
+        self.addCleanup(home.cleanup)
+        authority = Authority(home.name)
+        server, own, other = authority.issue_server("server"), authority.issue("own desk"), authority.issue("other")
+        broker = Broker(tls=authority.context(own), settings={
+            "tokens.file": os.path.join(home.name, "tokens"), "tls.cert_file": server.cert, "tls.key_file": server.key,
+            "tls.client_ca_file": authority.cert, "tls.client_cert": "optional"})
+        self.addCleanup(broker.abandon)
+        broker.prepare()
+        token = broker.ctl("token", "create", "bound", "--bound-to", "own desk", "--publish", "a", "--consume",
+                           "default").stdout.strip()
+        for stage in STAGES:
+            broker.spawn(stage, 0)
+        broker.wait_ready()
+        header = f"Authorization: Bearer {token}"
+        for pair, status in ((own, 200), (other, 401), (None, 401)):
+            broker.tls = authority.context(pair)
+            client = Http(broker)
+            self.addCleanup(client.close)
+            self.assertEqual(client.post("/v1/topics/a", "x", "text/plain", Authorization=f"Bearer {token}").status, status, pair)
+            if status == 200:
+                self.root(broker, headers=[header]).close()
+            else:
+                with self.assertRaises(WsError):
+                    self.root(broker, headers=[header])
+        broker.stop()
 
     def test_what_is_revoked_ends_on_both_ports_without_a_restart(self):
         self.guarded()
