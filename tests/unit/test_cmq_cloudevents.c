@@ -230,6 +230,11 @@ static void attributes_against_the_rules_are_named(void **state)
         {"\"subject\":7", 10, "\"subject\" must be a string"},
         {"\"dataschema\":\"\"", 13, "\"dataschema\" must not be empty"},
         {"\"datacontenttype\":\"\"", 18, "\"datacontenttype\" must be a media type"},
+        {"\"datacontenttype\":\"a\\q\"", 20, "escape"},
+        {"\"datacontenttype\":\"a/"
+         "012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+         "0123456789012345678901234567890123456789\"",
+         18, "\"datacontenttype\" must be a media type"},
         {"\"datacontenttype\":\"html\"", 18, "\"datacontenttype\" must be a media type"},
         {"\"datacontenttype\":1", 18, "\"datacontenttype\" must be a media type"},
         {"\"datacontenttype\":\"application/json;charset=latin1\"", 18,
@@ -412,6 +417,83 @@ static void no_allocation_that_fails_leaves_anything(void **state)
     free(padded);
 }
 
+static size_t encode_base64(char *dst, const uint8_t *src, size_t bytes)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t written = 0;
+    for (size_t at = 0; at < bytes; at += 3) {
+        uint32_t word = 0;
+        for (size_t i = 0; i < 3; i++)
+            word = word << 8 | (at + i < bytes ? src[at + i] : 0);
+        for (size_t i = 0; i < 4; i++)
+            dst[written++] = at + i <= bytes ? letters[word >> (18 - 6 * i) & 63] : '=';
+    }
+    return written;
+}
+
+/* Data of every length around the sizes of heads, as text of two types and as octets of all values. */
+static void data_of_every_length_comes_back(void **state)
+{
+    (void)state;
+    enum { BYTES_MAX = 70000 };
+    static const size_t lengths[] = {0,   1,   2,   3,   4,    5,     31,    32,       33,
+                                     254, 255, 256, 257, 1000, 65535, 65536, BYTES_MAX};
+    const struct cmq_json_limits wide = {
+        .message_bytes_max = BYTES_MAX + 2, .messages_max = 1, .headers_bytes_max = 200};
+    struct cmq_json_parser *roomy;
+    assert_int_equal(cmq_json_parser_new(2 * BYTES_MAX, &roomy), CMQ_OK);
+    uint8_t *octets = malloc(BYTES_MAX);
+    char *body = malloc(2 * BYTES_MAX), *value = malloc(2 * BYTES_MAX);
+    assert_true(octets != NULL && body != NULL && value != NULL);
+    uint64_t random = 1;
+    for (size_t i = 0; i < BYTES_MAX; i++)
+        octets[i] = (uint8_t)wire_random(&random);
+    for (size_t i = 0; i < CMQ_COUNT_OF(lengths); i++) {
+        static const char *const members[] = {"data", "datacontenttype\":\"a/b\",\"data", "data_base64"};
+        for (unsigned kind = 0; kind < 3; kind++) {
+            size_t bytes = lengths[i];
+            memset(value, 'x', bytes);
+            if (kind == 2)
+                bytes = encode_base64(value, octets, lengths[i]);
+            value[bytes] = '\0';
+            int body_bytes = snprintf(body, 2 * BYTES_MAX, EVENT(",\"%s\":\"%s\""), members[kind], value);
+            uint8_t *padded = wire_padded(cmq_span_make(body, (size_t)body_bytes), '"');
+            struct cmq_buf buf;
+            cmq_buf_init(&buf, 1 << 20);
+            assert_int_equal(cmq_cloudevents_parse(roomy, cmq_span_make(padded, (size_t)body_bytes), &wide,
+                                                   NULL, &buf, &found, &error),
+                             CMQ_OK);
+            struct cmq_mp_reader reader;
+            struct cmq_message_full message;
+            cmq_mp_reader_init(&reader, cmq_buf_span(&buf));
+            assert_int_equal(cmq_message_read(&reader, &message), CMQ_OK);
+            assert_int_equal(cmq_mp_left(&reader), 0);
+            assert_int_equal(message.text, kind != 2);
+            assert_int_equal(message.body.bytes, lengths[i] + (kind == 0 ? 2 : 0));
+            if (lengths[i] != 0)
+                assert_memory_equal(message.body.data + (kind == 0), kind == 2 ? (const void *)octets : value,
+                                    lengths[i]);
+            cmq_buf_fini(&buf);
+            free(padded);
+        }
+    }
+    free(value);
+    free(body);
+    free(octets);
+    cmq_json_parser_free(roomy);
+}
+
+static void the_headers_of_the_request_must_fit_too(void **state)
+{
+    (void)state;
+    char body[400];
+    (void)snprintf(body, sizeof body, EVENT(",\"e\":\"%0153u\""), 1u); /* 199 of 200 bytes */
+    assert_int_equal(run(false, body, NULL), CMQ_OK);
+    assert_int_equal(run(false, body, &request), CMQ_ERR_TOO_BIG);
+    assert_int_equal(error.offset, 0);
+    assert_non_null(strstr(error.text, "with the request's"));
+}
+
 /* ---- binary mode ---- */
 
 static struct cmq_reason reason;
@@ -562,6 +644,8 @@ int main(void)
         TEST(what_is_no_event_is_refused_where_it_is_wrong),
         TEST(every_cut_of_an_event_is_refused),
         TEST(events_have_limits),
+        TEST(data_of_every_length_comes_back),
+        TEST(the_headers_of_the_request_must_fit_too),
         TEST(messages_have_room_or_are_refused),
         TEST(no_allocation_that_fails_leaves_anything),
         cmocka_unit_test(headers_of_binary_mode_are_told_by_their_prefix),

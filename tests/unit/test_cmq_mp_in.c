@@ -392,6 +392,9 @@ static void every_cut_and_every_changed_byte_is_refused_or_whole(void **state)
                                 "7" HEADER "\x81\xa1"
                                 "n\xa1v\x81" DATA "\xa1z";
     char body[sizeof whole - 1];
+    static const char lived[] = "\x91\x82" DATA "\xa0" TTL "\xcd\x01\x01";
+    for (size_t cut = 0; cut < sizeof lived - 1; cut++)
+        assert_int_equal(run(cmq_span_make(lived, cut), NULL), CMQ_ERR_MALFORMED);
     for (size_t cut = 0; cut < sizeof body; cut++)
         assert_int_equal(run(cmq_span_make(whole, cut), &request), CMQ_ERR_MALFORMED);
     unsigned taken = 0;
@@ -436,6 +439,46 @@ static void texts_of_every_length_are_checked_to_the_last_byte(void **state)
                 text[wrong] = 'x';
         }
     }
+}
+
+/* Octets and texts in every size of head, alone and as a member. */
+static void data_of_every_length_comes_back(void **state)
+{
+    (void)state;
+    enum { BYTES_MAX = 70000 };
+    static const size_t lengths[] = {0, 31, 32, 255, 256, 65535, 65536, BYTES_MAX};
+    static uint8_t data[BYTES_MAX], body[2 * BYTES_MAX + 64];
+    const struct cmq_json_limits wide = {.message_bytes_max = BYTES_MAX, .messages_max = 2};
+    struct cmq_buf buf;
+    cmq_buf_init(&buf, 1 << 20);
+    memset(data, 'x', sizeof data);
+    for (size_t i = 0; i < CMQ_COUNT_OF(lengths); i++) {
+        for (unsigned text = 0; text < 2; text++) {
+            struct cmq_span part = cmq_span_make(data, lengths[i]);
+            uint8_t *next = cmq_mp_put_array(body, 2);
+            next = text ? cmq_mp_put_str(next, part) : cmq_mp_put_bin(next, part);
+            next = cmq_mp_put_str(cmq_mp_put_map(next, 1), cmq_span_make("data", 4));
+            next = text ? cmq_mp_put_str(next, part) : cmq_mp_put_bin(next, part);
+            uint8_t *padded = wire_padded(cmq_span_make(body, (size_t)(next - body)), 0);
+            buf.bytes = 0;
+            assert_int_equal(cmq_mp_parse_batch(parser, cmq_span_make(padded, (size_t)(next - body)), &wide,
+                                                NULL, &buf, &found, &error),
+                             CMQ_OK);
+            struct cmq_mp_reader reader;
+            cmq_mp_reader_init(&reader, cmq_buf_span(&buf));
+            for (unsigned message = 0; message < 2; message++) {
+                struct cmq_message read;
+                assert_int_equal(cmq_message_next(&reader, &read), CMQ_OK);
+                assert_int_equal(read.text, text);
+                assert_int_equal(read.body.bytes, lengths[i]);
+                if (lengths[i] != 0)
+                    assert_memory_equal(read.body.data, data, lengths[i]);
+            }
+            assert_int_equal(cmq_mp_left(&reader), 0);
+            free(padded);
+        }
+    }
+    cmq_buf_fini(&buf);
 }
 
 static void messages_have_room_or_are_refused(void **state)
@@ -504,6 +547,7 @@ int main(void)
         TEST(limits_hold_exactly),
         TEST(every_cut_and_every_changed_byte_is_refused_or_whole),
         TEST(texts_of_every_length_are_checked_to_the_last_byte),
+        TEST(data_of_every_length_comes_back),
         TEST(messages_have_room_or_are_refused),
         TEST(no_allocation_that_fails_leaves_anything),
     };
