@@ -5,7 +5,7 @@
 
 #include "common/base/cmq_clock.h"
 #include "common/wire/cmq_topic.h"
-#include "dispatcher/dsp_groups_int.h"
+#include "dispatcher/dsp_groups_gap.h"
 
 enum { GROUPS_MAX = 4096 };
 
@@ -274,6 +274,7 @@ void dsp_group_leave(struct dsp_groups *groups, struct dsp_member *member)
         member->next->prev = member->prev;
     group->member_count--;
     *member = (struct dsp_member){0};
+    dsp_gaps_tell_again(groups, group);
     if (groups->draining)
         dsp_group_let_go(groups, group);
     else if (group->members != NULL)
@@ -367,28 +368,6 @@ static enum cmq_err fill_batch(struct dsp_groups *groups, struct dsp_group *grou
     return CMQ_OK;
 }
 
-/* The record is gone from under a hand: nothing of it can be delivered any more. */
-static void lose_hand(struct dsp_groups *groups, struct dsp_hand *hand, bool damaged)
-{
-    struct dsp_group *group = hand->group;
-    for (struct dsp_range *run = group->returned.head, *next; run != NULL; run = next) {
-        next = run->next;
-        if (run->hand != hand)
-            continue;
-        dsp_runs_remove(&group->returned, run);
-        dsp_run_drop(groups, run);
-    }
-    group->returned_hint = NULL;
-    if (hand->finished)
-        return;
-    if (groups->setup.on_gap != NULL)
-        for (struct dsp_member *member = group->members; member != NULL; member = member->next)
-            groups->setup.on_gap(groups->setup.context, member, hand->seq, hand->seq + 1, damaged);
-    cmq_ring_count(groups->setup.ring, CMQ_COUNT_GAPS, 1);
-    hand->done_count = hand->message_count;
-    dsp_hand_done(groups, hand, 0, 0);
-}
-
 enum cmq_err dsp_group_peek(struct dsp_groups *groups, struct dsp_member *member, struct dsp_batch *ret_batch)
 {
     struct dsp_group *group = member->group;
@@ -404,7 +383,7 @@ enum cmq_err dsp_group_peek(struct dsp_groups *groups, struct dsp_member *member
         struct dsp_hand *hand = run != NULL ? run->hand : group->current;
         err = fill_batch(groups, group, hand, run, room, ret_batch);
         if (err == CMQ_ERR_NOT_FOUND || err == CMQ_ERR_CORRUPT) {
-            lose_hand(groups, hand, err == CMQ_ERR_CORRUPT);
+            dsp_gap_of_hand(groups, hand, err == CMQ_ERR_CORRUPT);
             err = CMQ_ERR_AGAIN;
             continue;
         }

@@ -59,8 +59,9 @@ struct dsp_groups_setup {
     void (*on_durable)(void *context);
     /* Acks cannot be kept any more, and not for lack of space: the process must end. In the ledger's thread. */
     void (*on_failed)(void *context, enum cmq_err err);
-    /* Messages of records [from, to) may be missing for this member: retention took them, or they are damaged. The hook must
-     * not call dsp_group functions. NULL: nobody wants to know. */
+    /* Messages of records [from, to) may be missing for this member: retention took them, or they are damaged. They are done
+     * once a member was told (dsp_group_gap_told), and not before; the hook is called again if it may have been forgotten. Not
+     * for auto-ack members, who cannot be told. The hook must not call dsp_group functions. NULL: nobody wants to know. */
     void (*on_gap)(void *context, struct dsp_member *member, uint64_t from, uint64_t to, bool damaged);
     /* Publishes a dead letter as the only message of a record in `topic` ($dead....); *ret_seq is its record. The message may
      * have an id, which must not be looked up: the batch says nothing of ids. An error of advice RETRY: again later; another
@@ -108,11 +109,15 @@ CMQ_MUST_USE enum cmq_err dsp_group_peek(struct dsp_groups *groups, struct dsp_m
                                          struct dsp_batch *ret_batch);
 /* Takes the first `count` (> 0) of the peeked messages into the flight; `bytes` of them were read. Those among them that are
  * of no use to this member (left out, not readable) are in the flight, too: unless it is auto-ack, the caller says
- * dsp_group_skip at once. */
+ * dsp_group_skip or dsp_group_pass at once. */
 CMQ_MUST_USE enum cmq_err dsp_group_take(struct dsp_groups *groups, struct dsp_member *member,
                                          const struct dsp_batch *batch, uint32_t count, size_t bytes);
 /* Done without delivery; not counted as an ack. */
 void dsp_group_skip(struct dsp_groups *groups, struct dsp_member *member, struct cmq_id id);
+/* Nothing of the batch, which was taken whole, can be read: a gap, that all members are told of. Not for auto-ack members. */
+void dsp_group_pass(struct dsp_groups *groups, struct dsp_member *member, const struct dsp_batch *batch);
+/* The member was told that [from, to) may be missing, and its socket took that. */
+void dsp_group_gap_told(struct dsp_groups *groups, struct dsp_member *member, uint64_t from, uint64_t to);
 /* Auto-ack: all that is in flight was delivered. */
 void dsp_group_delivered(struct dsp_groups *groups, struct dsp_member *member);
 

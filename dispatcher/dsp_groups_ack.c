@@ -1,7 +1,7 @@
 /* The end of deliveries: auto-acks, acks, nacks. A run in a flight is only a place to look at; the state of each message says
  * whether it is still in this member's hands, and in which attempt. */
 #include "common/base/cmq_clock.h"
-#include "dispatcher/dsp_groups_int.h"
+#include "dispatcher/dsp_groups_gap.h"
 
 enum { RUNS_MIN = 64 };
 
@@ -105,6 +105,24 @@ void dsp_group_skip(struct dsp_groups *groups, struct dsp_member *member, struct
         return;
     finish(groups, member, hand, id.index);
     trim_flight(groups, member);
+}
+
+void dsp_group_pass(struct dsp_groups *groups, struct dsp_member *member, const struct dsp_batch *batch)
+{
+    struct dsp_group *group = member->group;
+    struct dsp_hand *hand = dsp_hand_find(group, batch->record->seq);
+    if (group->auto_ack || hand == NULL)
+        return;
+    for (uint32_t i = batch->first; i < batch->first + batch->count; i++) {
+        if (in_flight(member, (struct cmq_id){.seq = hand->seq, .index = i}, 0, &hand) == NULL)
+            continue;
+        hand->states[i].state = DSP_PASSED;
+        hand->passed_count++;
+        member->flight_count--;
+        group->pending--;
+    }
+    trim_flight(groups, member);
+    dsp_gap_add(groups, group, hand->seq, hand->seq + 1, true, DSP_GAP_PASSED);
 }
 
 /* For whoever takes over: everything below the lowest record in hand is done, and the first part of that. */

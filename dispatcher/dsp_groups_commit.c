@@ -91,7 +91,8 @@ void dsp_commit_release(struct dsp_groups *groups, const struct dsp_group *group
  * dies, it is one of those, and what is in a flight now is the delivery that is lost with it. */
 static uint32_t attempts_of(const struct dsp_hand *hand, const struct dsp_message *message)
 {
-    uint32_t counted = hand->losses + (message->state == DSP_FLIGHT ? 1u : 0u);
+    const bool under_way = message->state == DSP_FLIGHT || message->state == DSP_PASSED;
+    uint32_t counted = hand->losses + (under_way ? 1u : 0u);
     return message->attempt > counted ? message->attempt - counted : 0;
 }
 

@@ -3,9 +3,8 @@
 #include <string.h>
 
 #include "common/base/cmq_clock.h"
-#include "common/log/cmq_log.h"
 #include "common/wire/cmq_topic.h"
-#include "dispatcher/dsp_groups_int.h"
+#include "dispatcher/dsp_groups_gap.h"
 
 enum {
     CLAIM_RECORDS_MAX = 64,
@@ -109,6 +108,14 @@ static void hand_remove(struct dsp_groups *groups, struct dsp_hand *hand)
         hand_free(groups, hand);
 }
 
+void dsp_hand_lose(struct dsp_groups *groups, struct dsp_hand *hand)
+{
+    if (hand->dirty)
+        dsp_commit_partial(groups, hand);
+    hand->done_count = hand->message_count; /* its runs may still end */
+    hand_remove(groups, hand);
+}
+
 void dsp_hand_unref(struct dsp_groups *groups, struct dsp_hand *hand)
 {
     cmq_assert(hand->refs > 0);
@@ -188,18 +195,6 @@ void dsp_hand_done(struct dsp_groups *groups, struct dsp_hand *hand, uint32_t fi
 }
 
 /* ---- opening ---- */
-
-static void tell_gap(struct dsp_groups *groups, struct dsp_group *group, uint64_t from, uint64_t to,
-                     bool damaged)
-{
-    cmq_ring_count(groups->setup.ring, CMQ_COUNT_GAPS, 1);
-    cmq_log(CMQ_LOG_WARN, CMQ_EV_RECORD_BAD, "where=group name=%s from=%llu to=%llu reason=%s", group->name,
-            (unsigned long long)from, (unsigned long long)to, damaged ? "damaged" : "retention");
-    if (groups->setup.on_gap == NULL)
-        return;
-    for (struct dsp_member *member = group->members; member != NULL; member = member->next)
-        groups->setup.on_gap(groups->setup.context, member, from, to, damaged);
-}
 
 /* What the ledger knows of this record's messages. */
 static enum cmq_err load_acked(struct dsp_groups *groups, struct dsp_hand *hand)
@@ -298,8 +293,7 @@ static enum cmq_err open_next(struct dsp_groups *groups, struct dsp_group *group
     enum cmq_err err = dsp_source_get(groups->setup.source, seq, &group->near, &record, &next);
     if (err == CMQ_ERR_NOT_FOUND || err == CMQ_ERR_CORRUPT) {
         next = cmq_max_u64(cmq_min_u64(next, group->claim.to), seq + 1);
-        dsp_commit_done(groups, group, seq, next);
-        tell_gap(groups, group, seq, next, err == CMQ_ERR_CORRUPT);
+        dsp_gap_add(groups, group, seq, next, err == CMQ_ERR_CORRUPT, DSP_GAP_CLAIMED);
         group->claim.from = next;
         return CMQ_OK;
     }
@@ -483,6 +477,7 @@ void dsp_group_let_go(struct dsp_groups *groups, struct dsp_group *group)
 {
     drop_runs(groups, &group->returned);
     drop_runs(groups, &group->delayed);
+    dsp_gaps_let_go(groups, group);
     group->returned_hint = NULL;
     group->peeked_run = NULL;
     if (group->claim.from < group->claim.to)
@@ -504,22 +499,4 @@ void dsp_group_let_go(struct dsp_groups *groups, struct dsp_group *group)
     }
     group->looked_stored = 0;
     dsp_commit_flush(groups);
-}
-
-void dsp_group_check_floor(struct dsp_groups *groups, struct dsp_group *group)
-{
-    const uint64_t floor = dsp_source_floor(groups->setup.source);
-    struct dsp_ledger_state state;
-    if (floor <= group->floor)
-        return;
-    group->floor = floor;
-    for (size_t i = 0; dsp_ledger_state(groups->setup.ledger, i, &state) == CMQ_OK; i++) {
-        if (strcmp(state.name, group->name) != 0)
-            continue;
-        if (state.floor < floor) {
-            dsp_commit_done(groups, group, state.floor, floor);
-            tell_gap(groups, group, state.floor, floor, false);
-        }
-        return;
-    }
 }

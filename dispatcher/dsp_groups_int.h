@@ -34,7 +34,7 @@ struct dsp_run_list {
     struct dsp_range *head, *tail;
 };
 
-enum dsp_message_state { DSP_FREE, DSP_FLIGHT, DSP_RETURNED, DSP_DEAD, DSP_DONE };
+enum dsp_message_state { DSP_FREE, DSP_FLIGHT, DSP_RETURNED, DSP_PASSED, DSP_DEAD, DSP_DONE };
 
 struct dsp_message {
     uint8_t state;
@@ -52,6 +52,7 @@ struct dsp_hand {
     struct cmq_journal_pos near;
     uint32_t message_count, done_count;
     uint32_t handed; /* messages below were handed out once */
+    uint32_t passed_count;
     size_t offset;   /* of message `handed` in its unit */
     uint32_t losses; /* deliveries by owners before that nobody knows about */
     uint32_t refs;   /* runs and dead letters */
@@ -77,6 +78,7 @@ struct dsp_group {
     uint32_t hand_count, dead_count;
     struct dsp_hand *current; /* is being handed out */
     struct dsp_run_list returned, delayed;
+    struct dsp_gap *gaps;            /* nobody was told yet */
     struct dsp_range *returned_hint; /* where the last one was put */
     struct dsp_claim claim;          /* records [claim.from, claim.to) are claimed and not in hand yet */
     struct cmq_journal_pos near;
@@ -171,8 +173,6 @@ void dsp_returned_add(struct dsp_group *group, struct dsp_range *run);
 void dsp_delayed_add(struct dsp_group *group, struct dsp_range *run);
 /* Lets go of every record of which nothing is in a flight. */
 void dsp_group_let_go(struct dsp_groups *groups, struct dsp_group *group);
-/* Retention may have overtaken the group. */
-void dsp_group_check_floor(struct dsp_groups *groups, struct dsp_group *group);
 
 /* ---- dsp_groups_commit.c ---- */
 

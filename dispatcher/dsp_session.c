@@ -163,6 +163,8 @@ void dsp_session_channel_remove(struct dsp_channel *channel)
         dsp_group_leave(session->hub->groups, &channel->member);
     else if (!channel->ready)
         sleep_remove(channel);
+    if (session->told == channel)
+        session->told = NULL; /* whoever is left in the group tells it again */
     if (session->turn == channel)
         session->turn = channel->next == channel ? NULL : channel->next;
     channel->next->prev = channel->prev;
@@ -257,12 +259,9 @@ static void skip_left_out(struct dsp_hub *hub, struct dsp_member *member, const 
 static enum cmq_err pass_batch(struct dsp_channel *channel, const struct dsp_batch *batch)
 {
     struct dsp_hub *hub = channel->session->hub;
-    const uint64_t seq = batch->record->seq;
     enum cmq_err err = dsp_group_take(hub->groups, &channel->member, batch, batch->count, 0);
-    for (uint32_t i = 0; err == CMQ_OK && i < batch->count; i++)
-        dsp_group_skip(hub->groups, &channel->member, (struct cmq_id){.seq = seq, .index = batch->first + i});
     if (err == CMQ_OK)
-        dsp_hub_gap(hub, &channel->member, seq, seq + 1, true);
+        dsp_group_pass(hub->groups, &channel->member, batch);
     return err;
 }
 
@@ -317,12 +316,23 @@ static enum cmq_err hand_out(struct handing *handing, const struct dsp_batch *ba
     return err;
 }
 
+/* Its records are done when the socket has taken the frame: the next call of dsp_session_next says so. */
 static void tell_gap(struct dsp_channel *channel)
 {
     struct dsp_session *session = channel->session;
+    session->told = channel;
+    session->told_from = channel->gap_from;
+    session->told_to = channel->gap_to;
     dsp_push_gap(session->hub->frame, session->format, channel->id, (struct cmq_id){.seq = channel->gap_from},
                  (struct cmq_id){.seq = channel->gap_to}, channel->gap_damaged ? "damaged" : "retention");
     channel->gap_from = channel->gap_to = 0;
+}
+
+static void confirm_gap(struct dsp_session *session)
+{
+    struct dsp_channel *channel = session->told;
+    session->told = NULL;
+    dsp_group_gap_told(session->hub->groups, &channel->member, session->told_from, session->told_to);
 }
 
 static enum dsp_send finish_group(struct handing *handing, enum dsp_send otherwise)
@@ -345,6 +355,8 @@ static enum dsp_send fill_group(struct dsp_channel *channel, enum cmq_err *ret_e
     struct handing handing = {.channel = channel};
     struct dsp_groups *groups = channel->session->hub->groups;
     const uint64_t stored = dsp_source_stored(channel->session->hub->source);
+    if (channel->gap_from != channel->gap_to) /* not behind messages that never end */
+        return finish_group(&handing, DSP_SEND_LATER);
     for (unsigned i = 0; i < BATCHES_MAX && !handing.full; i++) {
         struct dsp_batch batch;
         enum cmq_err err = dsp_group_peek(groups, &channel->member, &batch);
@@ -429,6 +441,8 @@ enum dsp_send dsp_session_next(struct dsp_session *session, enum cmq_err *ret_er
 {
     struct dsp_hub *hub = session->hub;
     enum dsp_send send = DSP_SEND_NOTHING;
+    if (session->told != NULL)
+        confirm_gap(session);
     if (session->replies != NULL && session->closing != DSP_CLOSE_SLOW) {
         send_reply(session);
         send = DSP_SEND_FRAME;

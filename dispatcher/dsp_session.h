@@ -74,6 +74,8 @@ struct dsp_session {
     struct cmq_grant grant;
     struct cmq_address address; /* of the peer */
     struct dsp_channel *turn;   /* the channel that is next */
+    struct dsp_channel *told;   /* the frame on its way is a gap of this group's; NULL: it is not */
+    uint64_t told_from, told_to;
     uint32_t channel_count;
     struct dsp_reply *replies, *replies_last; /* to be sent */
     struct dsp_reply *acks, *acks_last;       /* replies that wait for their ticket, by rising ticket */

@@ -22,13 +22,14 @@ struct dsp_group {
 struct dsp_groups {
     struct dsp_source *source;
     void (*on_ready)(void *, struct dsp_member *);
+    void (*on_gap)(void *, struct dsp_member *, uint64_t, uint64_t, bool);
     void *context;
     struct dsp_group groups[GROUPS_MAX];
     struct fake_flight flight[FLIGHT_MAX];
     struct dsp_record *held;
     struct dsp_group_options options;
     uint64_t ticket, durable;
-    uint32_t group_count, member_count, skipped;
+    uint32_t group_count, member_count, skipped, passed;
 };
 
 static struct dsp_group *make(struct dsp_groups *groups, const char *name, struct cmq_span topic)
@@ -41,11 +42,13 @@ static struct dsp_group *make(struct dsp_groups *groups, const char *name, struc
 }
 
 struct dsp_groups *fake_groups_new(struct dsp_source *source, void (*on_ready)(void *, struct dsp_member *),
+                                   void (*on_gap)(void *, struct dsp_member *, uint64_t, uint64_t, bool),
                                    void *context)
 {
     struct dsp_groups *groups = calloc(1, sizeof(*groups));
     cmq_assert(groups != NULL);
-    *groups = (struct dsp_groups){.source = source, .on_ready = on_ready, .context = context};
+    *groups =
+        (struct dsp_groups){.source = source, .on_ready = on_ready, .on_gap = on_gap, .context = context};
     make(groups, "old", cmq_span_make("past", 4))->next.seq = 1;
     return groups;
 }
@@ -294,6 +297,26 @@ void dsp_group_skip(struct dsp_groups *groups, struct dsp_member *member, struct
     cmq_assert(flight != NULL);
     groups->skipped++;
     end_flight(groups, flight);
+}
+
+void dsp_group_pass(struct dsp_groups *groups, struct dsp_member *member, const struct dsp_batch *batch)
+{
+    const uint64_t seq = batch->record->seq;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct cmq_id id = {.seq = seq, .index = batch->first + i};
+        struct fake_flight *flight = find_flight(groups, member, id);
+        cmq_assert(flight != NULL);
+        end_flight(groups, flight);
+    }
+    groups->passed += batch->count;
+    groups->on_gap(groups->context, member, seq, seq + 1, true);
+}
+
+void dsp_group_gap_told(struct dsp_groups *groups, struct dsp_member *member, uint64_t from, uint64_t to)
+{
+    cmq_assert(member->group != NULL && from < to);
+    groups->skipped += groups->passed;
+    groups->passed = 0;
 }
 
 enum dsp_ack dsp_group_ack(struct dsp_groups *groups, struct dsp_member *member, struct cmq_id id,

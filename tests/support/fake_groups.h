@@ -12,12 +12,13 @@
 
 /* Has a group "old" of topic "past", and makes others when they are joined; each hands out the records of its topic in order. */
 struct dsp_groups *fake_groups_new(struct dsp_source *source, void (*on_ready)(void *, struct dsp_member *),
+                                   void (*on_gap)(void *, struct dsp_member *, uint64_t, uint64_t, bool),
                                    void *context);
 void fake_groups_free(struct dsp_groups *groups);
 /* The acks so far are durable. */
 void fake_groups_commit(struct dsp_groups *groups);
 uint32_t fake_groups_members(const struct dsp_groups *groups);
-/* How many messages were skipped. */
+/* How many messages were skipped; or passed, and are done since their gap was told. */
 uint32_t fake_groups_skipped(const struct dsp_groups *groups);
 /* Options of the last join. */
 struct dsp_group_options fake_groups_options(const struct dsp_groups *groups);

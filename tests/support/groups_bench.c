@@ -138,7 +138,8 @@ struct bench_engine *bench_open(struct bench *bench, unsigned index)
     for (unsigned i = 0; i < BENCH_ENGINES; i++)
         if (bench->engines[i].ledger != NULL)
             ledger.beside = bench->engines[i].ledger;
-    const struct dsp_source_setup source = {.directory = "", .cache_bytes = 64u << 20};
+    const struct dsp_source_setup source = {
+        .directory = "", .cache_bytes = bench->cache_bytes != 0 ? bench->cache_bytes : 64u << 20};
     assert_int_equal(dsp_ledger_open(&ledger, &engine->ledger, &reason), CMQ_OK);
     assert_int_equal(dsp_source_new(&source, bench->log->ring, bench->log->opening, &engine->source, &reason),
                      CMQ_OK);

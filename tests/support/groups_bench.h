@@ -39,7 +39,8 @@ struct bench_engine {
 struct bench {
     struct fake_log *log;
     struct bench_engine engines[BENCH_ENGINES];
-    uint64_t owners; /* given so far */
+    uint64_t owners;    /* given so far */
+    size_t cache_bytes; /* of the engines that are opened; 0: everything stays in their caches */
 };
 
 struct bench *bench_start(void);

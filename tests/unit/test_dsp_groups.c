@@ -524,9 +524,116 @@ static void what_retention_took_is_a_gap(void **unused)
     assert_int_equal(b->gap_from, 1);
     assert_int_equal(b->gap_to, 11);
     assert_false(b->gap_damaged);
+    dsp_group_gap_told(b->groups, &member, 1, 11);
     bench_commit(b);
     bench_wait_floor(b, "w", 11);
     leave(b, &member);
+}
+
+static void a_gap_is_done_when_somebody_was_told(void **unused)
+{
+    (void)unused;
+    static struct dsp_member first, second, other;
+    struct dsp_ledger_state at;
+    records(20, 1);
+    fake_log_damage(bench->log, 2);
+    fake_log_damage(bench->log, 3);
+    bench_consume(a, &first, "w", 0);
+    assert_got(bench_take(a, &first, 9), 1, 0, 1, 1);
+    assert_int_equal(bench_ack(a, &first, 1, 0), DSP_ACK_OK);
+    assert_got(bench_take(a, &first, 9), 4, 0, 1, 1);
+    assert_true(a->gaps == 1 && a->gap_from == 2 && a->gap_to == 4);
+    bench_commit(a);
+    bench_wait_floor(a, "w", 2); /* nobody was told of 2 and 3 */
+    /* Told of a part. */
+    dsp_group_gap_told(a->groups, &first, 1, 3);
+    bench_commit(a);
+    bench_wait_floor(a, "w", 3);
+    /* The one who knows leaves: the others are told. */
+    bench_consume(a, &second, "w", 0);
+    a->gaps = 0;
+    leave(a, &first);
+    assert_int_equal(a->gaps, 1);
+    assert_true(a->gap_from == 3 && a->gap_to == 4 && a->gap_damaged);
+    /* This dispatcher dies before anybody took the frame: the next one finds it again. */
+    bench_die(a);
+    struct bench_engine *b = bench_open(bench, 1);
+    bench_consume(b, &other, "w", 0);
+    assert_int_equal(bench_take_soon(b, &other, 1).seq, 4);
+    assert_int_equal(b->gaps, 1);
+    assert_true(b->gap_from == 3 && b->gap_to == 4 && b->gap_damaged);
+    assert_int_equal(bench_ack(b, &other, 4, 0), DSP_ACK_OK);
+    dsp_group_gap_told(b->groups, &other, 0, UINT64_MAX);
+    bench_commit(b);
+    bench_wait_floor(b, "w", 5);
+    assert_int_equal(dsp_ledger_state(b->ledger, 0, &at), CMQ_OK);
+    leave(b, &other);
+    bench_bury(a, &second, 1);
+}
+
+static void retention_is_told_again_until_somebody_took_it(void **unused)
+{
+    (void)unused;
+    static struct dsp_member first, second;
+    records(20, 1);
+    bench_consume(a, &first, "w", 0);
+    assert_got(bench_take(a, &first, 1), 1, 0, 1, 1);
+    leave(a, &first);
+    fake_log_set_floor(bench->log, 6);
+    for (int turn = 0; turn < 2; turn++) { /* the only member leaves, untold */
+        a->gaps = 0;
+        bench_consume(a, &first, "w", 0);
+        assert_true(bench_take_soon(a, &first, 1).seq >= 6);
+        assert_int_equal(a->gaps, 1);
+        assert_true(a->gap_from == 1 && a->gap_to == 6 && !a->gap_damaged);
+        leave(a, &first);
+    }
+    /* The floor rises before it is told: the gap is one, and told as one. */
+    a->gaps = 0;
+    bench_consume(a, &first, "w", 0);
+    bench_consume(a, &second, "w", 0);
+    (void)bench_take_soon(a, &first, 1);
+    fake_log_set_floor(bench->log, 11);
+    records(1, 1);
+    while (bench_take_soon(a, &second, 1).seq < 21)
+        ;
+    assert_true(a->gap_from == 1 && a->gap_to == 11);
+    dsp_group_gap_told(a->groups, &second, 1, 11);
+    bench_commit(a);
+    bench_wait_floor(a, "w", 11);
+    a->gaps = 0;
+    leave(a, &first);
+    assert_int_equal(a->gaps, 0); /* it is done */
+    leave(a, &second);
+}
+
+static void a_part_that_cannot_be_read_is_done_when_somebody_was_told(void **unused)
+{
+    (void)unused;
+    static struct dsp_member first, second;
+    records(3, 2);
+    fake_log_flip(bench->log, 2, fake_log_payload_bytes(bench->log, 2) - 1);
+    bench_consume(a, &first, "w", 0);
+    bench_consume(a, &second, "w", 0);
+    assert_got(bench_take(a, &first, 9), 1, 0, 2, 1);
+    struct dsp_batch batch;
+    assert_int_equal(dsp_group_peek(a->groups, &first, &batch), CMQ_OK);
+    assert_false(batch.unit->readable);
+    assert_int_equal(dsp_group_take(a->groups, &first, &batch, batch.count, 0), CMQ_OK);
+    dsp_group_pass(a->groups, &first, &batch);
+    assert_int_equal(first.flight_count, 2); /* of record 1: what was passed needs no credit */
+    assert_int_equal(a->gaps, 2);            /* both members */
+    assert_got(bench_take(a, &second, 9), 3, 0, 2, 1);
+    assert_int_equal(dsp_group_ack_upto(a->groups, &first, id_of(1, 9)), 2);
+    bench_commit(a);
+    bench_wait_floor(a, "w", 2);
+    a->gaps = 0;
+    leave(a, &first);
+    assert_int_equal(a->gaps, 1);
+    dsp_group_gap_told(a->groups, &second, 2, 3);
+    bench_commit(a);
+    bench_wait_floor(a, "w", 3);
+    leave(a, &second);
 }
 
 static void a_damaged_record_is_a_gap_and_no_stop(void **unused)
@@ -543,10 +650,41 @@ static void a_damaged_record_is_a_gap_and_no_stop(void **unused)
     assert_int_equal(a->gaps, 1);
     assert_true(a->gap_from == 2 && a->gap_to == 3 && a->gap_damaged);
     assert_got(bench_take(a, &member, 9), 5, 0, 1, 1);
+    dsp_group_gap_told(a->groups, &member, 2, 3);
     assert_int_equal(dsp_group_ack_upto(a->groups, &member, id_of(9, 0)), 5);
     bench_commit(a);
     bench_wait_floor(a, "w", 6);
     leave(a, &member);
+}
+
+/* With nothing in a cache: what is in hand is read again to be delivered again. */
+static void a_record_that_goes_from_under_a_hand_is_a_gap(void **unused)
+{
+    (void)unused;
+    static struct dsp_member first, second;
+    bench->cache_bytes = 1;
+    struct bench_engine *b = bench_open(bench, 1);
+    bench->cache_bytes = 0;
+    records(2, 4);
+    bench_consume(b, &first, "w", 0);
+    bench_consume(b, &second, "w", 0);
+    assert_got(bench_take(b, &first, 2), 1, 0, 2, 1);
+    assert_got(bench_take(b, &second, 2), 1, 2, 2, 1);
+    assert_int_equal(bench_ack(b, &second, 1, 2), DSP_ACK_OK);
+    assert_int_equal(dsp_group_nack(b->groups, &first, id_of(1, 0), 1, 0), DSP_ACK_OK);
+    fake_log_damage(bench->log, 1);
+    assert_got(bench_take(b, &first, 9), 2, 0, 4, 1);
+    assert_true(b->gaps == 2 && b->gap_from == 1 && b->gap_to == 2 && b->gap_damaged);
+    assert_int_equal(first.flight_count, 4); /* what it had of the record needs no credit any more */
+    assert_int_equal(second.flight_count, 0);
+    assert_int_equal(bench_ack(b, &second, 1, 3), DSP_ACK_STALE);
+    bench_commit(b);
+    bench_wait_floor(b, "w", 1);
+    dsp_group_gap_told(b->groups, &second, 1, 2);
+    bench_commit(b);
+    bench_wait_floor(b, "w", 2);
+    leave(b, &first);
+    leave(b, &second);
 }
 
 /* ---- several dispatchers ---- */
@@ -694,7 +832,11 @@ int main(void)
         TEST(deliveries_of_the_root_endpoint_need_no_acks),
         TEST(messages_of_other_topics_are_passed),
         TEST(what_retention_took_is_a_gap),
+        TEST(a_gap_is_done_when_somebody_was_told),
+        TEST(retention_is_told_again_until_somebody_took_it),
+        TEST(a_part_that_cannot_be_read_is_done_when_somebody_was_told),
         TEST(a_damaged_record_is_a_gap_and_no_stop),
+        TEST(a_record_that_goes_from_under_a_hand_is_a_gap),
         TEST(two_dispatchers_share_a_group_and_one_takes_over_from_the_dead),
         TEST(a_dead_dispatcher_repeats_one_frame_of_the_root_endpoint),
         TEST(attempts_count_on_across_dispatchers_without_jumps),

@@ -33,6 +33,11 @@ static void on_ready(void *context, struct dsp_member *member)
     dsp_hub_ready(context, member);
 }
 
+static void on_gap(void *context, struct dsp_member *member, uint64_t from, uint64_t to, bool damaged)
+{
+    dsp_hub_gap(context, member, from, to, damaged);
+}
+
 static const struct cmq_address address = {.bytes = {192, 0, 2, 1}, .length = 4};
 
 /* As without tokens: everybody may do everything. */
@@ -56,7 +61,7 @@ static int setup(void **state)
     assert_int_equal(dsp_access_new("", 20, &access_open, &reason), CMQ_OK);
     hub = (struct dsp_hub){.ring = event_log->ring,
                            .source = source,
-                           .groups = fake_groups_new(source, on_ready, &hub),
+                           .groups = fake_groups_new(source, on_ready, on_gap, &hub),
                            .access = access_open,
                            .encoder = &encoder,
                            .frame = &frame,
@@ -512,6 +517,7 @@ static void messages_of_no_use_are_done_without_delivery(void **state)
     consume_jobs("");
     hear(JOBS(GROUP_ITEM("1-1", "x", "1")));
     hear("{\"gap\":{\"sub\":3,\"from\":\"2-0\",\"to\":\"3-0\",\"reason\":\"damaged\"}}");
+    assert_int_equal(fake_groups_skipped(hub.groups), 2); /* the socket has not taken the frame yet */
     hear_nothing();
     assert_int_equal(fake_groups_skipped(hub.groups), 4);
 }
