@@ -206,10 +206,19 @@ int dsp_tls_limit(struct dsp_tls *tls, void *ssl_ctx)
     return 0;
 }
 
-void dsp_tls_prepare(const struct dsp_tls *tls, struct lws_context_creation_info *info)
+/*
+ * A record is always read whole. As long as something of one is left, the library goes on reading; and if the connection is
+ * told meanwhile to take nothing (lws_rx_flow_control), it does so for ever, in vain, and serves nobody else (4.1.6,
+ * rops_handle_POLLIN_ws). The buffer of a WebSocket costs memory only when it is used.
+ */
+void dsp_tls_prepare(const struct dsp_tls *tls, struct lws_context_creation_info *info,
+                     struct lws_protocols *protocols)
 {
     if (tls == NULL)
         return;
+    info->pt_serv_buf_size = SSL3_RT_MAX_PLAIN_LENGTH;
+    for (struct lws_protocols *protocol = protocols; protocol->name != NULL; protocol++)
+        protocol->rx_buffer_size = SSL3_RT_MAX_PLAIN_LENGTH;
     info->options |= LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX |
                      LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS;
     info->alpn = "http/1.1"; /* the library would offer HTTP/2 too */

@@ -31,8 +31,10 @@ void dsp_tls_free(struct dsp_tls *tls);
 CMQ_MUST_USE enum cmq_err dsp_tls_refresh(struct dsp_tls *tls, bool must, uint64_t now_ns, bool *ret_read,
                                           struct cmq_reason *reason);
 
-/* Makes the vhost, and so the sockets that it adopts, speak TLS. NULL: clear text. */
-void dsp_tls_prepare(const struct dsp_tls *tls, struct lws_context_creation_info *info);
+/* Makes the vhost, and so the sockets that it adopts, speak TLS. NULL: clear text. protocols: those of the info, up to the one
+ * without a name. */
+void dsp_tls_prepare(const struct dsp_tls *tls, struct lws_context_creation_info *info,
+                     struct lws_protocols *protocols);
 /* LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS, which comes for the vhost. The library's return value. */
 int dsp_tls_limit(struct dsp_tls *tls, void *ssl_ctx);
 

@@ -327,7 +327,7 @@ static enum cmq_err create_context(struct dsp_ws *ws, struct cmq_reason *reason)
         .gid = -1,
         .uid = -1,
     };
-    dsp_tls_prepare(ws->tls, &info);
+    dsp_tls_prepare(ws->tls, &info, ws->protocols);
     ws->context = lws_create_context(&info);
     if (ws->context != NULL)
         ws->vhost = lws_create_vhost(ws->context, &info);

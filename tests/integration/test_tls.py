@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
@@ -666,10 +667,16 @@ class Traffic(TlsCase):
             answer = read_all(sock)
         self.assertEqual(101, answer.count(b"HTTP/1.1 200"))
 
-    def test_commands_that_come_in_one_record_are_all_carried_out(self):
+    def test_commands_that_fill_records_are_all_carried_out(self):
         broker = self.tls_broker()
         client = self.v1(broker)
-        numbers = [client.send("ping", {}) for _ in range(500)]
+        # Frames end anywhere in a record, and a record is larger than what the library reads at once. There are so many
+        # that the session stops reading until its replies are taken: what is left in the TLS library must not be forgotten.
+        gathered, sock = bytearray(), client.ws._sock
+        client.ws._sock = types.SimpleNamespace(sendall=gathered.extend)
+        numbers = [client.send("ping", {}) for _ in range(20000)]
+        client.ws._sock = sock
+        sock.sendall(gathered)
         for number in numbers:
             client.reply(number)
 
