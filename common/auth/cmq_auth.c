@@ -50,7 +50,8 @@ static bool is_fresh(const struct cmq_token_stamp *stamp)
     (void)clock_gettime(CLOCK_REALTIME, &now);
     const int64_t age_ns = (now.tv_sec - stamp->modified.tv_sec) * (int64_t)CMQ_NS_PER_S +
                            (now.tv_nsec - stamp->modified.tv_nsec);
-    return age_ns < (int64_t)FRESH_NS;
+    /* A time that is yet to come (somebody set the clock back) says nothing, and would say so at every tick. */
+    return age_ns < (int64_t)FRESH_NS && age_ns > -(int64_t)FRESH_NS;
 }
 
 static void put_in_place(struct cmq_auth *auth, struct cmq_auth_table *table)

@@ -455,6 +455,7 @@ static void auth_a_bad_file_leaves_the_last_good_table_and_is_told_once(void **s
 }
 
 static bool stamp_stands_still;
+static time_t stamp_ahead_s;
 void __real_cmq_token_file_stamp(const char *file, struct cmq_token_stamp *ret_stamp);
 void __wrap_cmq_token_file_stamp(const char *file, struct cmq_token_stamp *ret_stamp);
 void __wrap_cmq_token_file_stamp(const char *file, struct cmq_token_stamp *ret_stamp)
@@ -463,6 +464,7 @@ void __wrap_cmq_token_file_stamp(const char *file, struct cmq_token_stamp *ret_s
     if (!stamp_stands_still)
         __real_cmq_token_file_stamp(file, &last);
     *ret_stamp = last;
+    ret_stamp->modified.tv_sec += stamp_ahead_s;
 }
 
 /* Two writes within one tick of the file system's clock, same size: only a second look can tell. */
@@ -479,6 +481,20 @@ static void auth_a_file_just_written_is_looked_at_again(void **state)
     assert_false(reload(false)); /* told once */
     stamp_stands_still = false;
     assert_int_equal(check(TOKEN_B, ""), CMQ_AUTH_OK);
+}
+
+/* After the clock was set back: no look at every tick. */
+static void auth_a_file_of_the_future_is_read_once(void **state)
+{
+    (void)state;
+    stamp_ahead_s = 3600;
+    open_good(LINE_A);
+    stamp_stands_still = true;
+    write_file(LINE_B);
+    assert_false(reload(false));
+    assert_true(reload(true));
+    stamp_stands_still = false;
+    stamp_ahead_s = 0;
 }
 
 struct race {
@@ -913,6 +929,7 @@ int main(void)
         T(auth_a_grant_outlives_the_table),
         T(auth_a_bad_file_leaves_the_last_good_table_and_is_told_once),
         T(auth_a_file_just_written_is_looked_at_again),
+        T(auth_a_file_of_the_future_is_read_once),
         T(auth_reloads_and_checks_may_meet),
         T(auth_failures_of_an_address_are_limited_for_a_minute),
         T(auth_failures_count_by_customer),
