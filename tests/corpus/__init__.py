@@ -2,7 +2,8 @@
 
     http_requests.py   raw HTTP requests
     ws_streams.py      WebSocket handshakes and byte streams
-    bodies.py          bodies: JSON, and what else publishes messages
+    bodies.py          bodies of one message, and of JSON
+    formats.py         bodies of JSON lines, MessagePack and CloudEvents
     json_texts.py      JSON texts, good and bad, that the bodies are made of
     known.py           where an installed library decides otherwise, and why that is accepted
     replay.py          sends them, many at a time, and compares

@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional
 
 from corpus import json_texts
 from corpus.http_requests import MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, octets
-from corpus.replay import OPEN, HttpCase, Want
+from corpus.replay import EITHER, OPEN, HttpCase, Want
 
 JSON = "application/json"
 MALFORMED = Want(400, "malformed-json")
@@ -27,6 +27,7 @@ class Body(NamedTuple):
     want: Want
     data: Optional[tuple] = None  # of the messages as consumers get them in JSON frames; None: not looked at
     lines: tuple = ()             # more headers
+    headers: Optional[dict] = None  # that each of its messages carries; None: not looked at
 
     def case(self):
         body = octets(self.body)
@@ -34,8 +35,9 @@ class Body(NamedTuple):
         if self.kind:
             head.append(f"Content-Type: {self.kind}")
         raw = ("\r\n".join(head) + "\r\n\r\n").encode("latin-1") + body
-        # Refused while the body comes, the connection ends; else it goes on.
-        return HttpCase(self.name, raw, (self.want,), "either" if self.want.status == 413 else OPEN)
+        # Refused for its head, while the body comes, the connection ends; refused for its body, it goes on.
+        read = self.want.status in (200, 207) or (self.want.problem or "").startswith("malformed-")
+        return HttpCase(self.name, raw, (self.want,), OPEN if read else EITHER)
 
 
 class Raw(bytes):
@@ -163,7 +165,8 @@ def batches():
                lines=("Idempotency-Key: k1",))
     yield Body("batch-above-request", route, JSON, b"[" + b" " * REQUEST_BYTES_MAX + b"]", LARGE)
     for name, text, offset, index in (
-            ("unknown", b'["a",{"data":1,"x":5}]', 15, 1), ("number", b'["a",7]', 5, 1), ("first", b"[7]", 1, 0), ("cut", b'["a",', 5, 1), ("id", b'[{"data":"a","id":5}]', 18, 0),
+            ("unknown", b'["a",{"data":1,"x":5}]', 15, 1), ("number", b'["a",7]', 5, 1), ("first", b"[7]", 1, 0),
+            ("cut", b'["a",', 5, 1), ("id", b'[{"data":"a","id":5}]', 18, 0),
             ("utf8", b'["a","\xff"]', 6, 1), ("behind", b'["a"]x', 5, None)):
         yield Body(f"batch-offset-{name}", route, JSON, text, MALFORMED._replace(offset=offset, index=index))
 

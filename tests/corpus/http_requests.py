@@ -8,7 +8,7 @@ Callers: tests/integration/test_corpus.py.
 Where a request could smuggle another one past a proxy, the hidden one publishes to `smuggled.*`; nothing may ever arrive there.
 """
 
-from corpus.replay import CLOSED, EITHER, OPEN, HttpCase, Want
+from corpus.replay import ABSENT, CLOSED, EITHER, OPEN, HttpCase, Want
 
 CRLF = b"\r\n"
 REQUEST_BYTES_MAX = 4 << 20  # of the broker that is asked
@@ -262,10 +262,16 @@ def header_values():
 
 ONCE = {"host": "Host: h", "type": "Content-Type: text/plain", "encoding": "Content-Encoding: identity",
         "authorization": "Authorization: Basic " + CANARY.decode(), "expect": "Expect: 100-continue", "ack": "CMQ-Ack: durable",
-        "key": "Idempotency-Key: k"}
+        "key": "Idempotency-Key: k", "api-key": "X-API-Key: " + CANARY.decode(), "ttl": "CMQ-TTL: 5s", "origin": "Origin: http://h"}
 OFTEN = {"accept": "Accept: */*", "cookie": "Cookie: a=b", "via": "Via: 1.1 p", "x": "X: y",
          "forwarded": "X-Forwarded-For: 1.2.3.4",
          "user-agent": "User-Agent: u"}
+
+HOSTS_BAD = {"blank": "a b", "slash": "a/b", "user": "u@h", "two": "h,h", "scheme": "http://h", "latin1": "h\xe4",
+             "utf8": "\xc3\xa4",
+             "quote": 'a"b', "fragment": "h#x", "query": "h?x", "brackets": "<h>", "backslash": "a\\b", "caret": "a^b",
+             "pipe": "a|b",
+             "braces": "{h}", "tab": "a\tb"}
 
 
 def repeated_headers():
@@ -279,6 +285,9 @@ def repeated_headers():
     yield HttpCase("host-missing-get", get(host=None), (BAD,))
     yield HttpCase("host-missing-1.0", post(host=None, version="HTTP/1.0"), (BAD,))  # stricter than the RFC: docs/HTTP.md
     yield HttpCase("host-empty", post(host=b"Host:"), (OK,), OPEN)
+    yield HttpCase("authorization-and-api-key", post(lines=["Authorization: Bearer x", "X-API-Key: x"]), (BAD,))
+    for name, value in HOSTS_BAD.items():  # RFC 9112, 3.2
+        yield HttpCase(f"host-bad-{name}", post(host=b"Host: " + octets(value)), (BAD,))
     for name, value in (("port", "h:3000"), ("ipv4", "127.0.0.1:3000"), ("ipv6", "[::1]:3000"), ("upper", "EXAMPLE.org")):
         yield HttpCase(f"host-{name}", post(host=b"Host: " + octets(value)), (OK,), OPEN)
 
@@ -294,7 +303,7 @@ def methods():
     for route, target in ROUTES.items():
         for method in METHODS:
             yield HttpCase(f"method-{method[:10]}-{route}", head(method, target), (BARE_405 if method == "HEAD" else METHOD,), OPEN)
-    for method in ("POST", "PUT", "DELETE", "get", "PATCH"):
+    for method in ("POST", "PUT", "DELETE", "get", "PATCH", "options"):
         yield HttpCase(f"method-{method}-root", head(method, "/"), (METHOD,), OPEN)
     yield HttpCase("method-GET-root", get(), (OK,), OPEN)
     yield HttpCase("method-HEAD-root", head("HEAD", "/"), (Want(200, bare=True),), OPEN)
@@ -358,7 +367,8 @@ TARGETS_GOOD = {"query": "/v1/topics/h?x=y", "query-empty": "/v1/topics/h?", "qu
                 "query-slashes": "/v1/topics/h?/../..", "query-questions": "/v1/topics/h??", "query-plain": "/v1/topics/h?tokens",
                 "absolute": "http://h/v1/topics/h", "absolute-port": "http://h:3000/v1/topics/h",
                 "absolute-upper": "HTTP://h/v1/topics/h", "absolute-other-host": "http://elsewhere/v1/topics/h",
-                "absolute-query": "http://h/v1/topics/h?x", "topic-batch": "/v1/topics/batch"}
+                "absolute-query": "http://h/v1/topics/h?x", "absolute-https": "https://h/v1/topics/h",
+                "topic-batch": "/v1/topics/batch"}
 
 
 def targets():
@@ -368,6 +378,9 @@ def targets():
         yield HttpCase(f"target-topic-{name}", post(b"", target=target), (BAD_TOPIC,), OPEN)
     for name, target in TARGETS_GOOD.items():
         yield HttpCase(f"target-{name}", post(target=target), (OK,), OPEN)
+    yield HttpCase("target-3000-arguments", post(target="/v1/topics/h?" + "&".join("a" * 3000)), (OK,), OPEN, False,
+                   "many-arguments",
+                   ((), CLOSED))
     yield HttpCase("target-absolute-root", head("GET", "http://h"), (OK,), OPEN)
     yield HttpCase("target-absolute-ftp", post(b"", target="ftp://h/v1/topics/h"), (NOT_FOUND,), OPEN)
     yield HttpCase("target-authority", post(b"", target="h:3000"), (NOT_FOUND,), OPEN)
@@ -410,9 +423,12 @@ def topics():
 
 
 def heads():
-    for count in (50, 90):
+    too_many = Want(431, "too-many-headers")
+    for count in (50, 98):  # and Host and Content-Length: ingest.headers_max is 100
         yield HttpCase(f"headers-{count}", post(lines=[f"X-{i}: v" for i in range(count)]), (OK,), OPEN)
-    for count in (3000, 100000):
+    for count in (99, 100, 150):
+        yield HttpCase(f"headers-{count}", post(lines=[f"X-{i}: v" for i in range(count)]), (too_many,))
+    for count in (500, 5000, 100000):
         yield flood(f"headers-{count}", post(lines=[f"X-{i}: v" for i in range(count)]))
     for size in (32768, 65536, 1 << 20):
         yield flood(f"header-value-{size}", post(lines=["X: " + "v" * size]))
@@ -577,10 +593,148 @@ def noise():
         yield HttpCase(f"cut-at-{at}", post()[:at], (), end=True)
 
 
+# ---- OPTIONS, pages of other origins, and what is asked besides publishing ----
+
+ORIGINS = "https://shop.example http://localhost:5173"  # ingest.cors_origins of the broker that is asked
+PLAIN_ROUTES = ("/", "/healthz", "/readyz", "/metrics", "/v1/openapi.json")
+
+
+def options():
+    for route in (*ROUTES.values(), *PLAIN_ROUTES, "*"):
+        allowed = Want(204, headers=(("Allow", None), ("Access-Control-Allow-Origin", ABSENT)))
+        yield HttpCase(f"options-{route}", head("OPTIONS", route), (allowed,), OPEN)
+    yield HttpCase("options-unknown", head("OPTIONS", "/nothing"), (NOT_FOUND,), OPEN)
+    yield HttpCase("options-body", post(method="OPTIONS"), (BAD,))
+    for method in ("GET", "POST", "PUT"):
+        yield HttpCase(f"star-{method}", head(method, "*"), (NOT_FOUND,), OPEN)
+    for route in PLAIN_ROUTES:
+        yield HttpCase(f"plain-get-{route}", get(route), (Want(200, headers=(("Content-Type", None),)),), OPEN)
+        yield HttpCase(f"plain-head-{route}", head("HEAD", route), (Want(200, bare=True),), OPEN)
+        yield HttpCase(f"plain-post-{route}", post(b"", target=route), (METHOD,), OPEN)
+        yield HttpCase(f"plain-body-{route}", post(method="GET", target=route), (BAD,))
+        yield HttpCase(f"plain-slash-{route}", get(route + "/x"), (NOT_FOUND,), OPEN)
+
+
+def origins():
+    for name, origin in (("shop", "https://shop.example"), ("local", "http://localhost:5173")):
+        echoed = (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
+        yield HttpCase(f"origin-{name}", post(lines=[f"Origin: {origin}"]), (Want(200, headers=echoed),), OPEN)
+        yield HttpCase(f"origin-{name}-refused", post(lines=[f"Origin: {origin}", JSON]),
+                       (Want(400, "malformed-json", headers=echoed),), OPEN)
+        asked = [f"Origin: {origin}", "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type"]
+        told = (*echoed, ("Access-Control-Allow-Methods", None), ("Access-Control-Allow-Headers", "content-type"),
+                ("Access-Control-Max-Age", None))
+        yield HttpCase(f"preflight-{name}", head("OPTIONS", "/v1/topics/h", lines=asked), (Want(204, headers=told),), OPEN)
+    for name, origin in (("other", "https://evil.example"), ("null", "null"), ("longer", "https://shop.example.evil"),
+                         ("port", "https://shop.example:1"),
+                         ("scheme", "http://shop.example"), ("upper", "HTTPS://SHOP.EXAMPLE"), ("path", "https://shop.example/"),
+                         ("two", "https://shop.example http://localhost:5173"), ("empty", ""), ("star", "*"),
+                         ("prefix", "https://shop.exampl")):
+        silent = (("Access-Control-Allow-Origin", ABSENT),)
+        yield HttpCase(f"origin-{name}", post(lines=[f"Origin: {origin}"]), (Want(200, headers=silent),), OPEN)
+        asked = [f"Origin: {origin}", "Access-Control-Request-Method: POST"]
+        yield HttpCase(f"preflight-{name}", head("OPTIONS", "/v1/topics/h", lines=asked),
+                       (Want(204, headers=(*silent, ("Access-Control-Allow-Methods", ABSENT))),), OPEN)
+    large = ["Origin: https://shop.example", "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: " + "x" * 5000]
+    yield HttpCase("preflight-large", head("OPTIONS", "/v1/topics/h", lines=large), (Want(204),), OPEN)
+
+
+# ---- tokens do not belong in a URL (RFC 6750, 5.3) ----
+
+
+def secrets_in_urls():
+    secret = "cmq_" + CANARY.decode() + "A" * 22
+    refused = Want(400, "token-in-url")
+    for name in ("token", "access_token", "authorization", "api_key", "TOKEN", "Access_Token"):
+        yield HttpCase(f"url-{name}", post(b"", target=f"/v1/topics/h?{name}={secret}"), (refused,), OPEN)
+        yield HttpCase(f"url-{name}-second", post(target=f"/v1/topics/h?a=b&{name}={secret}"), (refused,))
+    for route in ("/", "/healthz", "/v1/openapi.json", "/nothing", "/input"):
+        yield HttpCase(f"url-token{route}", get(f"{route}?token={secret}"), (refused,), OPEN)
+    yield HttpCase("url-token-empty", post(b"", target="/v1/topics/h?token="), (refused,), OPEN)
+    yield HttpCase("url-token-semicolon", post(b"", target="/v1/topics/h?a;token=x"), (refused,), OPEN)
+    yield HttpCase("url-token-absolute", post(b"", target=f"http://h/v1/topics/h?token={secret}"), (refused,), OPEN)
+    yield HttpCase("url-token-many", post(b"", target="/v1/topics/h?" + "&".join("a" * 100) + "&token=x"), (refused,), OPEN)
+    for name, query in (("tokens", "tokens=1"), ("suffix", "my_token=1"), ("value", "x=token=1"), ("bare", "token"),
+                        ("slash", "/token=1")):
+        yield HttpCase(f"url-fine-{name}", post(target=f"/v1/topics/h?{query}"), (OK,), OPEN)
+
+
+# ---- time to live, and headers that go with a message (docs/HTTP.md) ----
+
+TTLS_GOOD = {"ms": "1500ms", "s": "30s", "m": "5m", "h": "2h", "d": "3d", "seconds": "60", "least": "1ms", "largest": "3650d",
+             "zeros": "007s",
+             "blanks": "  9s  "}
+TTLS_BAD = {"zero": "0", "zero-s": "0s", "minus": "-1", "plus": "+1s", "point": "1.5s", "blank": "1 s", "unit-only": "s",
+            "week": "1w", "upper": "1S",
+            "word": "30sec", "empty": "", "20-digits": "9" * 20, "too-long": "3651d", "two-units": "1s1s", "two": "1h 30m",
+            "hex": "0x10",
+            "exponent": "1e3", "forever": "never", "overflow": "18446744073709551615d", "iso": "PT30S", "comma": "1,5s",
+            "utf8": "1\xc2\xa0s"}
+
+
+def ttls():
+    for name, value in TTLS_GOOD.items():
+        yield HttpCase(f"ttl-{name}", post(lines=[f"CMQ-TTL: {value}"]), (OK,), OPEN)
+    for name, value in TTLS_BAD.items():
+        yield HttpCase(f"ttl-bad-{name}", post(lines=[f"CMQ-TTL: {value}"]), (BAD_HEADER,))
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+META_GOOD = {"one": ["CMQ-Meta-Shop: berlin"], "empty-value": ["CMQ-Meta-a:"], "utf8": ["CMQ-Meta-a: \xc3\xa4"],
+             "case": ["cmq-META-a: x"],
+             "32": [f"CMQ-Meta-{i}: v" for i in range(32)], "4096-bytes": ["CMQ-Meta-a: " + "v" * 4095],
+             "name-128": ["CMQ-Meta-" + "n" * 128 + ": v"],
+             "trace": [f"traceparent: {TRACE}", "tracestate: a=b"], "marks": ["CMQ-Meta-!#$%&'*+.^_`|~-: v"],
+             "tab-inside": ["Other: a\tb"],
+             "colons": ["CMQ-Meta-a: a:b:c"], "percent": ["CMQ-Meta-a: 100%"]}
+META_BAD = {"no-name": ["CMQ-Meta-: v"], "twice": ["CMQ-Meta-a: 1", "CMQ-Meta-a: 2"],
+            "twice-case": ["CMQ-Meta-a: 1", "CMQ-Meta-A: 2"],
+            "latin1": ["CMQ-Meta-a: \xe4"], "bad-utf8": ["CMQ-Meta-a: \xff\xfe"], "surrogate": ["CMQ-Meta-a: \xed\xa0\x80"],
+            "33": [f"CMQ-Meta-{i}: v" for i in range(33)],
+            "4097-bytes": ["CMQ-Meta-a: " + "v" * 4096], "together": [f"CMQ-Meta-{i}: " + "v" * 500 for i in range(9)],
+            "name-129": ["CMQ-Meta-" + "n" * 129 + ": v"], "tab": ["CMQ-Meta-a: a\tb"],
+            "trace-twice": [f"traceparent: {TRACE}"] * 2,
+            "trace-and-meta": [f"traceparent: {TRACE}", "CMQ-Meta-traceparent: x"]}
+EVENT = ["ce-specversion: 1.0", "ce-id: 7", "ce-source: /shop", "ce-type: order"]
+EVENT_GOOD = {"least": [], "subject": ["ce-subject: a b"], "quoted": ['ce-subject: "a b"'],
+              "quoted-escape": ['ce-subject: "a\\"b"'],
+              "percent": ["ce-subject: Euro%20%E2%82%AC"], "upper-name": ["CE-Subject: x"], "extension": ["ce-comexample: 1"],
+              "time": ["ce-time: 2024-11-25T08:30:00Z"], "time-offset": ["ce-time: 2024-11-25T08:30:00.123456789+01:00"],
+              "time-leap": ["ce-time: 2024-02-29T23:59:60Z"], "time-lower": ["ce-time: 2024-11-25t08:30:00z"],
+              "empty-extension": ["ce-x:"]}
+EVENT_BAD = {"version": ["ce-specversion: 0.3"], "id-empty": ["ce-id:"], "id-twice": ["ce-id: 7", "ce-id: 8"],
+             "name-dash": ["ce-my-name: x"],
+             "name-under": ["ce-a_b: x"], "name-empty": ["ce-: x"], "data": ["ce-data: x"],
+             "datacontenttype": ["ce-datacontenttype: a/b"],
+             "time-word": ["ce-time: yesterday"], "time-date": ["ce-time: 2024-11-25"],
+             "time-no-zone": ["ce-time: 2024-11-25T08:30:00"],
+             "time-february": ["ce-time: 2023-02-29T00:00:00Z"], "time-hour": ["ce-time: 2024-11-25T24:00:00Z"],
+             "percent-cut": ["ce-subject: %4"],
+             "percent-zz": ["ce-subject: %zz"], "percent-nul": ["ce-subject: %00"], "percent-newline": ["ce-subject: a%0Ab"],
+             "percent-utf8": ["ce-subject: %ff"], "noncharacter": ["ce-subject: %EF%BF%BE"], "quote-open": ['ce-subject: "a'],
+             "quote-behind": ['ce-subject: "a"b'], "subject-empty": ["ce-subject:"], "latin1": ["ce-subject: \xe4"]}
+
+
+def carried():
+    for name, lines in META_GOOD.items():
+        yield HttpCase(f"meta-{name}", post(lines=lines), (OK,), OPEN)
+    for name, lines in META_BAD.items():
+        yield HttpCase(f"meta-bad-{name}", post(lines=lines), (BAD_HEADER,))
+    for name, lines in EVENT_GOOD.items():
+        yield HttpCase(f"event-{name}", post(lines=[*EVENT, *lines]), (OK,), OPEN)
+    for name, lines in EVENT_BAD.items():
+        replaced = [line for line in EVENT if not lines[0].lower().startswith(line.split(":")[0] + ":")]
+        yield HttpCase(f"event-bad-{name}", post(lines=[*replaced, *lines]), (BAD_HEADER,))
+    for missing in range(4):
+        lines = EVENT[:missing] + EVENT[missing + 1:]
+        yield HttpCase(f"event-without-{EVENT[missing].split(':')[0]}", post(lines=lines), (BAD_HEADER,))
+
+
 GROUPS = {"framing": (content_lengths, transfer_encodings, chunks),
           "headers": (header_names, header_values, repeated_headers, own_headers, media_types, content_codings, expects),
           "lines": (methods, versions, targets, topics),
-          "streams": (heads, pipelines, noise)}
+          "streams": (heads, pipelines, noise),
+          "edge": (options, origins, secrets_in_urls, ttls, carried)}
 
 
 def cases(group):

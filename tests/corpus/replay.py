@@ -20,6 +20,7 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 PROBE = b"GET / HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n"
 
 OPEN, CLOSED, EITHER = "open", "closed", "either"
+ABSENT = object()
 NO_ANSWER = ()   # to a handshake: the stream just ends
 
 
@@ -29,10 +30,12 @@ class Want(NamedTuple):
     status: object                # a number, or several of which any will do
     problem: Optional[str] = None  # the slug of its type; None: it is not looked at
     bare: bool = False            # answers HEAD: a length, and no body
-    headers: tuple = ()           # ((name, value or None), ...): is there, and has this value
+    headers: tuple = ()           # ((name, value), ...): None: with any value; ABSENT: is not there
     offset: Optional[int] = None
     index: Optional[int] = None
     count: Optional[int] = None   # of messages taken
+    rejected: Optional[int] = None  # lines of a stream
+    lines: tuple = ()             # the refused ones that are named, in order
     may_be_lost: bool = False     # to a reset of the connection
     library: bool = False         # by the HTTP library, before a handler of ours: only its status is looked at, then it closes
 
@@ -175,14 +178,22 @@ def compare(want, reply):
     if reply.status not in statuses:
         return f"status {reply.status}, wanted {want.status}: {reply.body[:300]!r}"
     for name, value in want.headers:
-        if name.lower() not in reply.headers or value not in (None, reply.headers[name.lower()]):
-            return f"header {name} is {reply.headers.get(name.lower())!r}, wanted {value!r}"
-    if want.problem:
-        return compare_problem(want, reply)
-    if want.count is not None:
-        body = reply.json()
-        if body.get("count") != want.count:
-            return f"count is not {want.count}: {body}"
+        got = reply.headers.get(name.lower())
+        if (got is not None) if value is ABSENT else got is None or value not in (None, got):
+            return f"header {name} is {got!r}, wanted {'none' if value is ABSENT else repr(value)}"
+    wrong = compare_problem(want, reply) if want.problem else None
+    return wrong or compare_numbers(want, reply)
+
+
+def compare_numbers(want, reply):
+    if want.count is None and want.rejected is None:
+        return None
+    body = reply.json()
+    for name in ("count", "rejected"):
+        if getattr(want, name) not in (None, body.get(name)):
+            return f"{name} is not {getattr(want, name)}: {str(body)[:300]}"
+    if want.lines and tuple(error["line"] for error in body["errors"]) != want.lines:
+        return f"refused lines are not {want.lines}: {str(body)[:300]}"
     return None
 
 
