@@ -212,11 +212,14 @@ static struct page *find_page(struct pages *pages, uint32_t index)
 static uint32_t fitting(const struct page *page, uint32_t from, const struct dsp_items *items,
                         uint32_t *ret_items)
 {
+    const size_t more =
+        dsp_format_is_framed(items->format) ? dsp_item_frame_bytes(items->format, items->topic) : 0;
     const uint32_t begin = from == 0 ? 0 : page->ends[from - 1];
     const uint32_t items_max = items->count_max - items->count;
     const size_t room = items->bytes_max > items->text->bytes ? items->bytes_max - items->text->bytes : 0;
     const uint32_t rest = page->count - from;
-    if (page->items == page->count && rest <= items_max && page->ends[page->count - 1] - begin <= room) {
+    if (page->items == page->count && rest <= items_max &&
+        page->ends[page->count - 1] - begin + rest * more <= room) {
         *ret_items = rest;
         return rest;
     }
@@ -225,12 +228,24 @@ static uint32_t fitting(const struct page *page, uint32_t from, const struct dsp
         uint32_t last = from + taken, before = last == 0 ? 0 : page->ends[last - 1];
         bool item = page->ends[last] > before;
         bool alone = items->count + found == 0;
-        if (item && (found == items_max || (page->ends[last] - begin > room && !alone)))
+        size_t bytes = page->ends[last] - begin + (found + 1) * more;
+        if (item && (found == items_max || (bytes > room && !alone)))
             break;
         found += item;
     }
     *ret_items = found;
     return taken;
+}
+
+/* Messages from..to of the page, each in its frame. */
+static void add_framed(const struct page *page, uint32_t from, uint32_t to, struct dsp_items *items)
+{
+    for (uint32_t i = from; i < to; i++) {
+        const uint32_t begin = i == 0 ? 0 : page->ends[i - 1];
+        if (page->ends[i] > begin)
+            dsp_item_frame(items->text, items->format, items->topic,
+                           cmq_span_make(text_of(page) + begin, page->ends[i] - begin));
+    }
 }
 
 /* Takes from one page; returns how many messages. */
@@ -241,7 +256,10 @@ static uint32_t take_from(const struct page *page, uint32_t from, struct dsp_ite
     if (taken == 0)
         return 0;
     uint32_t begin = from == 0 ? 0 : page->ends[from - 1];
-    dsp_text_add(items->text, text_of(page) + begin, page->ends[from + taken - 1] - begin);
+    if (dsp_format_is_framed(items->format))
+        add_framed(page, from, from + taken, items);
+    else
+        dsp_text_add(items->text, text_of(page) + begin, page->ends[from + taken - 1] - begin);
     items->count += found;
     return taken;
 }
@@ -251,15 +269,16 @@ enum cmq_err dsp_encode_shared(struct dsp_encoder *encoder, struct dsp_record *r
                                uint32_t *ret_index)
 {
     const uint32_t end = unit->first + unit->count;
+    const enum dsp_format format = dsp_format_is_framed(items->format) ? DSP_FORMAT_JSON : items->format;
     *ret_index = index;
-    struct pages *pages = pages_of(encoder, record, unit, items->format);
+    struct pages *pages = pages_of(encoder, record, unit, format);
     if (pages == NULL)
         return CMQ_ERR_NOMEM;
     while (*ret_index < end) {
         if (*ret_index >= pages->end)
             return CMQ_ERR_MALFORMED;
         struct page *page = find_page(pages, *ret_index);
-        enum cmq_err err = refresh(encoder, record, unit, items->format, page);
+        enum cmq_err err = refresh(encoder, record, unit, format, page);
         if (err != CMQ_OK)
             return err;
         uint32_t from = *ret_index - page->first;

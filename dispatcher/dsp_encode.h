@@ -9,6 +9,7 @@
  * An item is {"id":"12-0","data":"...","ts":1732480000000}, with "data_base64" for octets (JSON only), "type", "headers" and
  * "attempt" if there are any. Text of type application/json is the value itself in a JSON frame, and text with its type
  * in a MessagePack frame. A message that was left out is no item, and neither is one whose time is over.
+ * SSE and LINES have the JSON items, framed as they are copied.
  * Units are encoded in pages of some hundred messages, each when it is first wanted, so that the work for one frame is
  * bounded however large the record is. Groups' items have an attempt, so those are encoded for each delivery.
  */
@@ -37,7 +38,8 @@ struct dsp_items {
     size_t bytes_max; /* of the whole text */
     uint32_t count_max;
     uint32_t count;
-    size_t head_bytes; /* of the text before the first item; dsp_push's */
+    size_t head_bytes;     /* of the text before the first item; dsp_push's */
+    struct cmq_span topic; /* of the items; SSE and LINES */
 };
 
 /* Appends the unit's items from message `index` on, as many as go into the frame. *ret_index (always written): the message

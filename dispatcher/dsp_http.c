@@ -54,7 +54,7 @@ int dsp_http_send_problem(struct lws *wsi, const struct dsp_problem *problem)
 
 static const struct dsp_problem not_found = {
     404,         "not-found",
-    "Not Found", "There is nothing at this path; WebSocket clients connect to / or /v1/ws.",
+    "Not Found", "There is nothing at this path; clients connect to /, /v1/ws or /t/{topic}/ws, sse, json.",
     NULL,        NULL};
 static const struct dsp_problem needs_upgrade = {
     426,
@@ -76,14 +76,14 @@ static const struct dsp_problem bad_subprotocol = {
     400,           "bad-subprotocol",
     "Bad Request", "The endpoint / has no subprotocols; connect without Sec-WebSocket-Protocol.",
     NULL,          NULL};
-static const struct dsp_problem bad_origin = {403,
-                                              "bad-origin",
-                                              "Forbidden",
-                                              "Pages of other sites may not connect; serve the page from "
-                                              "this host or from localhost, or name its origin in "
-                                              "dispatcher.origins.",
-                                              NULL,
-                                              NULL};
+const struct dsp_problem dsp_http_bad_origin = {403,
+                                                "bad-origin",
+                                                "Forbidden",
+                                                "Pages of other sites may not connect; serve the page from "
+                                                "this host or from localhost, or name its origin in "
+                                                "dispatcher.origins.",
+                                                NULL,
+                                                NULL};
 
 int dsp_http_answer(struct lws *wsi, const char *path, size_t path_bytes)
 {
@@ -134,7 +134,7 @@ static const struct dsp_problem *find_fault(struct dsp_ws *ws, struct lws *wsi, 
     } else if (lws_hdr_total_length(wsi, WSI_TOKEN_PROTOCOL) != 0) {
         return &bad_subprotocol;
     }
-    return dsp_door_origin_is_allowed(ws, wsi) ? NULL : &bad_origin;
+    return dsp_door_origin_is_allowed(ws, wsi) ? NULL : &dsp_http_bad_origin;
 }
 
 int dsp_http_check_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *busy_reason)

@@ -23,6 +23,7 @@ int dsp_http_answer(struct lws *wsi, const char *path, size_t path_bytes);
  * why no client is taken now (a literal). */
 int dsp_http_check_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *busy_reason);
 /* 0: answered, -1: close. */
+extern const struct dsp_problem dsp_http_bad_origin;
 int dsp_http_send_problem(struct lws *wsi, const struct dsp_problem *problem);
 
 #endif

@@ -205,6 +205,50 @@ static uint8_t *msgpack_full(uint8_t *dst, const struct dsp_form *form, const st
     return put_tail(dst, form);
 }
 
+/* ---- events and lines ---- */
+
+enum { FRAME_BYTES = 64 }; /* of an event besides topic, id and item */
+
+size_t dsp_item_frame_bytes(enum dsp_format format, struct cmq_span topic)
+{
+    return FRAME_BYTES + topic.bytes + (format == DSP_FORMAT_SSE ? sizeof(((struct dsp_form *)0)->head) : 0);
+}
+
+/* Without line breaks. In a JSON text those stand between tokens only. */
+static uint8_t *put_line(uint8_t *dst, const uint8_t *src, size_t bytes)
+{
+    memcpy(dst, src, bytes);
+    for (uint8_t *at = dst; (at = memchr(at, '\n', (size_t)(dst + bytes - at))) != NULL;)
+        *at = ' ';
+    for (uint8_t *at = dst; (at = memchr(at, '\r', (size_t)(dst + bytes - at))) != NULL;)
+        *at = ' ';
+    return dst + bytes;
+}
+
+void dsp_item_frame(struct dsp_text *text, enum dsp_format format, struct cmq_span topic,
+                    struct cmq_span item)
+{
+    static const char before_id[] = "{\"id\":\"";
+    const uint8_t *id = item.data + sizeof(before_id) - 1;
+    uint8_t *begin = dsp_text_room(text, item.bytes + dsp_item_frame_bytes(format, topic)), *dst = begin;
+    if (dst == NULL)
+        return;
+    if (format == DSP_FORMAT_SSE) {
+        const uint8_t *id_end = memchr(id, '"', (size_t)(item.data + item.bytes - id));
+        dst = PUT(dst, "id: ");
+        dst = put_literal(dst, (const char *)id, (size_t)(id_end - id));
+        dst = PUT(dst, "\nevent: message\ndata: ");
+    }
+    dst = PUT(dst, "{\"topic\":\"");
+    dst = put_literal(dst, (const char *)topic.data, topic.bytes); /* a topic needs no escape */
+    dst = PUT(dst, "\",");
+    dst = put_line(dst, item.data + 1, item.bytes - 2);
+    *dst++ = '\n';
+    if (format == DSP_FORMAT_SSE)
+        *dst++ = '\n';
+    text->bytes += (size_t)(dst - begin);
+}
+
 /* ---- many ---- */
 
 bool dsp_item_is_over(const struct cmq_message_full *message, uint64_t now_ms)

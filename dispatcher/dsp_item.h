@@ -56,4 +56,13 @@ CMQ_MUST_USE enum dsp_item_end dsp_item_write(struct dsp_text *text, const struc
 /* Whether it is no item any more. */
 bool dsp_item_is_over(const struct cmq_message_full *message, uint64_t now_ms);
 
+/* Appends a JSON item, with its comma, as an event or a line of this topic:
+ *   id: 12-0\nevent: message\ndata: {"topic":"orders.eu","id":"12-0","data":...}\n\n
+ *   {"topic":"orders.eu","id":"12-0","data":...}\n
+ * A JSON value may have line breaks between its tokens, which would end the event or line: they become blanks. */
+void dsp_item_frame(struct dsp_text *text, enum dsp_format format, struct cmq_span topic,
+                    struct cmq_span item);
+/* More than that adds to any item of the topic. */
+size_t dsp_item_frame_bytes(enum dsp_format format, struct cmq_span topic);
+
 #endif

@@ -134,6 +134,19 @@ bool dsp_sock_acked_bytes(int fd, uint64_t *ret_bytes)
     return true;
 }
 
+bool dsp_sock_received(int fd, uint64_t *ret_bytes, uint64_t *ret_unread_bytes)
+{
+    struct tcp_info info;
+    int unread_bytes = 0;
+    if (!ask_kernel(fd, &info,
+                    offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received)) ||
+        ioctl(fd, FIONREAD, &unread_bytes) != 0)
+        return false;
+    *ret_bytes = info.tcpi_bytes_received;
+    *ret_unread_bytes = (uint64_t)unread_bytes;
+    return true;
+}
+
 bool dsp_sock_traffic(int fd, uint64_t *ret_in_bytes, uint64_t *ret_out_bytes)
 {
     struct tcp_info info;

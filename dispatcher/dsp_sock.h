@@ -35,6 +35,9 @@ bool dsp_sock_acked_bytes(int fd, uint64_t *ret_bytes);
 /* Bytes that were read from the socket, and that were given to it, since the connection began. */
 bool dsp_sock_traffic(int fd, uint64_t *ret_in_bytes, uint64_t *ret_out_bytes);
 
+/* Bytes that the peer sent since the connection began, its end counted as one; and how many of them nobody has read yet. */
+bool dsp_sock_received(int fd, uint64_t *ret_bytes, uint64_t *ret_unread_bytes);
+
 /* Lowers or raises the soft limit of descriptors to what is needed; tables are sized by it. */
 void dsp_sock_limit(uint32_t fds);
 

@@ -96,17 +96,22 @@ static enum step tell_gap(struct filling *filling, struct cmq_id to, const char 
     return STEP_GAP;
 }
 
-/* Makes the frame one of this topic. False: it has items of another. */
+/* Makes the frame one of this topic. False: it has items of another. Events and lines name theirs. */
 static bool take_topic(struct filling *filling, struct cmq_span topic)
 {
     if (topic.bytes == filling->topic_bytes && memcmp(topic.data, filling->topic, topic.bytes) == 0)
         return true;
-    if (filling->items.count > 0)
+    const bool begun = filling->items.count > 0;
+    if (begun && !dsp_format_is_framed(filling->format))
         return false;
     memcpy(filling->topic, topic.data, topic.bytes);
     filling->topic_bytes = topic.bytes;
-    dsp_push_begin(filling->text, filling->format, filling->limits, filling->sub->id, cmq_span_make(NULL, 0),
-                   topic, &filling->items);
+    const struct cmq_span kept = cmq_span_make(filling->topic, topic.bytes);
+    if (begun)
+        filling->items.topic = kept;
+    else
+        dsp_push_begin(filling->text, filling->format, filling->limits, filling->sub->id,
+                       cmq_span_make(NULL, 0), kept, &filling->items);
     return true;
 }
 

@@ -13,7 +13,12 @@
 #include "common/base/cmq_base.h"
 #include "common/base/cmq_err.h"
 
-enum dsp_format { DSP_FORMAT_JSON, DSP_FORMAT_MSGPACK, DSP_FORMAT_COUNT };
+/* SSE and LINES: items in JSON, each an event (WHATWG HTML, server-sent events) or a line of its own; no maps around them. */
+enum dsp_format { DSP_FORMAT_JSON, DSP_FORMAT_MSGPACK, DSP_FORMAT_SSE, DSP_FORMAT_LINES, DSP_FORMAT_COUNT };
+static inline bool dsp_format_is_framed(enum dsp_format format)
+{
+    return format == DSP_FORMAT_SSE || format == DSP_FORMAT_LINES;
+}
 
 struct dsp_text {
     uint8_t *memory; /* headroom, then capacity bytes */
@@ -37,7 +42,7 @@ static inline uint8_t *dsp_text_start(const struct dsp_text *text)
     return text->memory + text->headroom;
 }
 
-/* ---- maps ---- */
+/* ---- maps; JSON and MESSAGEPACK only ---- */
 
 struct dsp_writer {
     struct dsp_text *text;

@@ -9,6 +9,7 @@
 #include "common/log/cmq_log.h"
 #include "dispatcher/dsp_http.h"
 #include "dispatcher/dsp_sock.h"
+#include "dispatcher/dsp_topics.h"
 #include "dispatcher/dsp_ws_door.h"
 #include "dispatcher/dsp_ws_int.h"
 
@@ -72,6 +73,7 @@ static void begin_drain(struct dsp_ws *ws)
         lws_set_timeout(ws->listener, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
     dsp_groups_drain(ws->groups);
     dsp_v1_drain(ws->v1);
+    dsp_topics_drain(ws->topics);
     for (struct dsp_client *client = ws->clients; client != NULL; client = client->next)
         lws_callback_on_writable(client->wsi);
     dsp_ws_check_drained(ws);
@@ -87,6 +89,7 @@ static void take_settings(struct dsp_ws *ws)
     const struct dsp_push_limits limits = {.frame_bytes_max = settings.frame_bytes_max,
                                            .frame_messages_max = settings.frame_messages_max};
     dsp_v1_set_limits(ws->v1, &limits, ws->write_timeout_ns);
+    dsp_topics_set_limits(ws->topics, &limits, ws->write_timeout_ns);
 }
 
 static void on_asked(struct dsp_ws *ws)
@@ -103,6 +106,7 @@ static void on_asked(struct dsp_ws *ws)
         const uint64_t stored = dsp_source_stored(ws->source);
         ws->following = false;
         dsp_hub_stored(dsp_v1_hub(ws->v1));
+        dsp_topics_stored(ws->topics);
         dsp_groups_poke(ws->groups);
         /* Who found nothing while the waiter was on its way relied on it: it goes again. */
         if (ws->clients != NULL)
@@ -172,20 +176,29 @@ static int on_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *protocol)
 {
     if (protocol == NULL || strcasecmp(protocol, "websocket") != 0)
         return -1;
-    if (ws->draining)
-        return dsp_http_check_upgrade(ws, wsi, "This instance is going away; connect again.");
-    if (ws->client_count >= ws->clients_max)
-        return dsp_http_check_upgrade(ws, wsi, "All client connections are in use (dispatcher.clients_max).");
-    return dsp_http_check_upgrade(ws, wsi, NULL);
+    return dsp_topics_is_path(wsi) ? dsp_topics_check_upgrade(ws->topics, wsi)
+                                   : dsp_http_check_upgrade(ws, wsi, dsp_ws_busy(ws));
+}
+
+/* Whether a connection of the root protocol is one of /t/. */
+static bool is_topic(struct lws *wsi, enum lws_callback_reasons reason)
+{
+    const struct dsp_visitor *visitor = dsp_door_visitor(wsi);
+    if (reason == LWS_CALLBACK_ESTABLISHED)
+        return dsp_topics_is_path(wsi);
+    return visitor != NULL && visitor->topic != NULL;
 }
 
 static int root_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
                          size_t bytes)
 {
     struct dsp_ws *ws = lws_context_user(lws_get_context(wsi));
+    int result = is_topic(wsi, reason) ? dsp_topics_callback(ws->topics, wsi, reason, bytes) : -2;
+    if (result != -2 && reason != LWS_CALLBACK_WSI_DESTROY)
+        return result;
     switch ((int)reason) { /* int: the library's list is long and grows */
     case LWS_CALLBACK_HTTP:
-        return dsp_http_answer(wsi, in, bytes);
+        return dsp_topics_is_path(wsi) ? dsp_topics_answer(ws->topics, wsi) : dsp_http_answer(wsi, in, bytes);
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
         return on_upgrade(ws, wsi, in);
     case LWS_CALLBACK_ESTABLISHED:
@@ -220,7 +233,7 @@ static int root_callback(struct lws *wsi, enum lws_callback_reasons reason, void
 
 /* ---- connections of /v1/ws ---- */
 
-static void v1_joined(void *context)
+void dsp_ws_client_joined(void *context)
 {
     struct dsp_ws *ws = context;
     ws->client_count++;
@@ -229,7 +242,7 @@ static void v1_joined(void *context)
     cmq_ring_gauge(ws->ring, CMQ_COUNT_CLIENTS, ws->client_count);
 }
 
-static void v1_left(void *context)
+void dsp_ws_client_left(void *context)
 {
     struct dsp_ws *ws = context;
     ws->client_count--;
@@ -268,16 +281,18 @@ static enum cmq_err open_v1(struct dsp_ws *ws, const struct dsp_parts *parts)
                     .max_deliver = (uint32_t)conf->dispatcher_max_deliver,
                     .max_ack_pending = (uint32_t)conf->dispatcher_max_ack_pending},
         .silence_ns = ws->silence_ns,
-        .joined = v1_joined,
-        .left = v1_left,
+        .joined = dsp_ws_client_joined,
+        .left = dsp_ws_client_left,
         .fail = v1_fail,
         .follow = v1_follow,
         .context = ws};
-    enum cmq_err err = dsp_text_init(&ws->text, LWS_PRE, ws->settings.frame_bytes_max);
+    enum cmq_err err = dsp_text_init(&ws->text, DSP_TOPICS_HEADROOM, ws->settings.frame_bytes_max);
     if (err == CMQ_OK)
         err = dsp_encoder_init(&ws->encoder, parts->source);
     if (err == CMQ_OK)
         err = dsp_v1_new(&setup, &ws->v1);
+    if (err == CMQ_OK)
+        err = dsp_ws_open_topics(ws, parts);
     return err;
 }
 
@@ -312,7 +327,8 @@ static enum cmq_err create_context(struct dsp_ws *ws, struct cmq_reason *reason)
                                               .rx_buffer_size = RX_BYTES,
                                               .tx_packet_size = TX_BYTES};
     dsp_v1_protocols(ws->v1, &ws->protocols[1]);
-    ws->protocols[3] = (struct lws_protocols){.name = LISTENER_PROTOCOL, .callback = listener_callback};
+    dsp_topics_protocol(ws->topics, &ws->protocols[3]);
+    ws->protocols[4] = (struct lws_protocols){.name = LISTENER_PROTOCOL, .callback = listener_callback};
     lws_set_log_level(LLL_ERR | LLL_WARN, on_library_log);
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER,
@@ -481,6 +497,7 @@ void dsp_ws_stop(struct dsp_ws *ws)
     if (ws->context != NULL)
         lws_context_destroy(ws->context); /* every client leaves its groups here */
     dsp_v1_free(ws->v1);
+    dsp_topics_free(ws->topics);
     dsp_encoder_fini(&ws->encoder);
     dsp_text_fini(&ws->text);
     dsp_groups_free(ws->groups);

@@ -18,6 +18,7 @@ struct dsp_ws;
 struct dsp_visitor {
     struct cmq_address address;
     struct cmq_grant grant; /* that the request showed, until an endpoint takes it */
+    void *topic;            /* dsp_topics's connection; NULL: it is none */
 };
 
 /* A connection that was accepted. NULL: its address has enough (dispatcher.address_clients_max), close it. */

@@ -2,6 +2,7 @@
 #include "common/base/cmq_clock.h"
 #include "dispatcher/dsp_access.h"
 #include "dispatcher/dsp_letters.h"
+#include "dispatcher/dsp_topics.h"
 #include "dispatcher/dsp_ws_int.h"
 
 enum {
@@ -95,6 +96,7 @@ void dsp_ws_recheck_all(struct dsp_ws *ws)
 {
     dsp_clients_recheck(ws);
     dsp_v1_recheck(ws->v1);
+    dsp_topics_recheck(ws->topics);
 }
 
 static void on_watch(lws_sorted_usec_list_t *sul);
@@ -114,6 +116,7 @@ static void on_watch(lws_sorted_usec_list_t *sul)
     ws->watching = false;
     dsp_clients_look(ws, now_ns);
     dsp_v1_look(ws->v1, now_ns);
+    dsp_topics_look(ws->topics, now_ns);
     if (!dsp_access_is_open(ws->access)) /* a grant ends by itself, too */
         dsp_ws_recheck_all(ws);
     if (ws->client_count > 0)

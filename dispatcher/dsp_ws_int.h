@@ -20,6 +20,7 @@
 #include "dispatcher/dsp_ws_v1.h"
 
 struct dsp_access;
+struct dsp_topics;
 struct cmq_address_counts;
 
 /* What may change while it runs (SIGHUP). */
@@ -42,8 +43,9 @@ struct dsp_ws {
     char origins[256];   /* of pages that may connect */
     uint64_t silence_ns; /* no sign of life for so long: gone */
     lws_retry_bo_t retry;
-    struct lws_protocols protocols[5];
-    struct dsp_v1 *v1; /* connections of /v1/ws */
+    struct lws_protocols protocols[6];
+    struct dsp_v1 *v1;         /* connections of /v1/ws */
+    struct dsp_topics *topics; /* of /t/ */
     pthread_t thread;
     bool thread_started;
 
@@ -99,6 +101,16 @@ enum cmq_err dsp_ws_open_groups(struct dsp_ws *ws, const struct dsp_parts *parts
 void dsp_ws_start_timers(struct dsp_ws *ws);
 /* Closes connections whose grant is over. */
 void dsp_ws_recheck_all(struct dsp_ws *ws);
+
+/* ---- dsp_ws_topics.c ---- */
+
+enum cmq_err dsp_ws_open_topics(struct dsp_ws *ws, const struct dsp_parts *parts);
+/* Why no client is taken now (a literal), or NULL. */
+const char *dsp_ws_busy(const struct dsp_ws *ws);
+
+/* A client came or went that is in no list of ws. */
+void dsp_ws_client_joined(void *ws);
+void dsp_ws_client_left(void *ws);
 
 /* Somebody waits for record seq: dsp_ws asks everyone to look again when it is stored. */
 void dsp_ws_follow(struct dsp_ws *ws, uint64_t seq);

@@ -1,0 +1,53 @@
+/*
+ * dsp_topics_int: shared by dsp_topics.c (connections) and dsp_topics_head.c (requests, and the heads of answers).
+ * Ownership: as in dsp_topics.h. A request borrows its own text, so it stays where it is.
+ * Units: bytes.
+ * Errors: the int results are the library's: 0 go on, -1 close.
+ * Callers: the two files.
+ */
+#ifndef DSP_TOPICS_INT_H
+#define DSP_TOPICS_INT_H
+
+#include "dispatcher/dsp_topics.h"
+
+enum {
+    DSP_TOPICS_ARGS_MAX = 8,
+    DSP_TOPICS_PATH_BYTES = 300,
+    DSP_TOPICS_ARG_BYTES = 96,
+    DSP_TOPICS_ORIGIN_BYTES = 256
+};
+
+enum dsp_topics_method { DSP_TOPICS_GET, DSP_TOPICS_HEAD, DSP_TOPICS_OPTIONS, DSP_TOPICS_OTHER };
+
+/* What a request says, and what is wrong with it. */
+struct dsp_topics_asked {
+    enum dsp_topics_method method;
+    bool one_one; /* HTTP/1.1 */
+    bool page;    /* if a page sent it, it may read the answer */
+    struct dsp_topic_request request;
+    struct dsp_problem problem; /* status 0: none */
+    struct cmq_reason reason;   /* its detail */
+    char path[DSP_TOPICS_PATH_BYTES];
+    char args[DSP_TOPICS_ARGS_MAX][DSP_TOPICS_ARG_BYTES];
+    char last_event_id[DSP_TOPICS_ARG_BYTES];
+};
+
+/* Reads the request and checks all that needs no state. */
+void dsp_topics_read(struct lws *wsi, struct dsp_topics_asked *ret_asked);
+/* Checks the rest. NULL: it can be served; *ret_feed, unless it is for OPTIONS. Else what to answer, which is part of `asked`
+ * or constant, and logged. upgrade: it wants to be a WebSocket. */
+const struct dsp_problem *dsp_topics_examine(const struct dsp_topics_setup *setup, struct lws *wsi,
+                                             bool upgrade, struct dsp_topics_asked *asked,
+                                             struct dsp_feed *ret_feed);
+
+/* The client did not wait for the end of the answer before. */
+extern const struct dsp_problem dsp_topics_sent_ahead;
+
+/* head_only: without the body. page: as in dsp_topics_asked. */
+int dsp_topics_send_problem(struct lws *wsi, bool head_only, bool page, const struct dsp_problem *problem);
+/* Answers OPTIONS. */
+int dsp_topics_send_options(struct lws *wsi);
+/* The head of an answer whose body follows until it ends. */
+int dsp_topics_send_head(struct lws *wsi, const struct dsp_feed *feed, bool chunked, bool page);
+
+#endif
