@@ -6,6 +6,7 @@
 #include "common/base/cmq_base.h"
 #include "common/log/cmq_log.h"
 #include "common/wire/cmq_topic.h"
+#include "dispatcher/dsp_topics.h"
 #include "dispatcher/dsp_ws_door.h"
 #include "dispatcher/dsp_ws_v1.h"
 
@@ -111,7 +112,7 @@ static bool subprotocol_is_v1(struct lws *wsi)
     if (lws_hdr_copy(wsi, names, sizeof(names), WSI_TOKEN_PROTOCOL) <= 0)
         return false;
     for (char *next = names, *name; (name = strsep(&next, ", \t")) != NULL;) {
-        if (strncmp(name, "cmq-", 4) == 0)
+        if (strncmp(name, "cmq-", 4) == 0 || strcmp(name, DSP_TOPICS_PROTOCOL) == 0)
             return false;
         found = found || strcmp(name, DSP_V1_JSON) == 0 || strcmp(name, DSP_V1_MSGPACK) == 0;
     }
