@@ -281,13 +281,13 @@ int main(int argc, char **argv)
         const char *name;
         step *run;
     } steps[] = {{"parse-singles", parse_singles},
-                 {"parse-batch", parse},
                  {"strings", parse_strings},
                  {"string-lines", parse_string_lines},
                  {"string-msgpack", parse_msgpack},
                  {"objects", parse_objects},
                  {"object-lines", parse_object_lines},
                  {"objects-headers", parse_carriers},
+                 {"parse-batch", parse}, /* what the next ones read */
                  {"walk", walk},
                  {"walk-escape", escape},
                  {"walk-escape-swar", escape_portable},
