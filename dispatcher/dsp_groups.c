@@ -503,6 +503,28 @@ uint64_t dsp_groups_durable(struct dsp_groups *groups)
     return durable;
 }
 
+static uint64_t unread(struct dsp_groups *groups, const struct dsp_group *group, uint64_t stored)
+{
+    if (group->current != NULL)
+        return group->current->seq;
+    if (group->claim.from < group->claim.to)
+        return group->claim.from;
+    uint64_t seq = cmq_max_u64(group->claim.to, group->looked_stored);
+    if (seq < stored) /* others may be farther, while members here have no credit, say */
+        seq = cmq_max_u64(seq, dsp_ledger_floor(groups->setup.ledger, &group->ledger));
+    return seq;
+}
+
+uint64_t dsp_groups_unread(struct dsp_groups *groups)
+{
+    const uint64_t stored = dsp_source_stored(groups->setup.source);
+    uint64_t lowest = UINT64_MAX;
+    for (const struct dsp_group *group = groups->groups; group != NULL; group = group->next)
+        if (group->members != NULL)
+            lowest = cmq_min_u64(lowest, unread(groups, group, stored));
+    return lowest;
+}
+
 /* ---- time ---- */
 
 void dsp_groups_poke(struct dsp_groups *groups)

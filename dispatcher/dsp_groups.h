@@ -136,6 +136,10 @@ void dsp_group_set_credit(struct dsp_groups *groups, struct dsp_member *member, 
 uint64_t dsp_groups_ticket(struct dsp_groups *groups);
 uint64_t dsp_groups_durable(struct dsp_groups *groups);
 
+/* The first record that nobody here has begun to read for the group that is farthest behind, of those with members here;
+ * UINT64_MAX: none is behind. */
+uint64_t dsp_groups_unread(struct dsp_groups *groups);
+
 /* The log has more, or a claim became free: waiting members are told. */
 void dsp_groups_poke(struct dsp_groups *groups);
 /* Ack waits, delays, dead letters. Returns when to be called next (CLOCK_MONOTONIC ns, UINT64_MAX: never). */

@@ -401,6 +401,17 @@ static int read_state(struct dsp_ledger *ledger, MDB_cursor *cursor, size_t inde
     return code == MDB_NOTFOUND ? MDB_SUCCESS : code;
 }
 
+uint64_t dsp_ledger_floor(struct dsp_ledger *ledger, const struct dsp_ledger_group *group)
+{
+    uint64_t from, to, next;
+    if (dsp_acks_begin(ledger) != MDB_SUCCESS)
+        return 0;
+    int code =
+        dsp_done_find(ledger->acks_read, ledger->tables, group->id, group->start_seq, &from, &to, &next);
+    mdb_txn_reset(ledger->acks_read);
+    return code == MDB_SUCCESS ? to : group->start_seq;
+}
+
 enum cmq_err dsp_ledger_state(struct dsp_ledger *ledger, size_t index, struct dsp_ledger_state *ret_state)
 {
     MDB_cursor *cursor = NULL;

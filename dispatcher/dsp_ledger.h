@@ -111,6 +111,9 @@ struct dsp_ledger_change {
 CMQ_MUST_USE enum cmq_err dsp_ledger_commit(struct dsp_ledger *ledger,
                                             const struct dsp_ledger_change *changes, size_t count);
 
+/* All records of the group below are done; 0 when that cannot be read now. Delivery thread. */
+uint64_t dsp_ledger_floor(struct dsp_ledger *ledger, const struct dsp_ledger_group *group);
+
 struct dsp_ledger_state {
     char name[DSP_GROUP_NAME_BYTES_MAX + 1];
     char topic[256];

@@ -483,6 +483,16 @@ void dsp_session_recheck(struct dsp_session *session)
     session->hub->want(session);
 }
 
+uint64_t dsp_session_unread(const struct dsp_session *session)
+{
+    uint64_t lowest = UINT64_MAX;
+    const struct dsp_channel *channel = session->turn;
+    for (uint32_t i = 0; i < session->channel_count; i++, channel = channel->next)
+        if (!channel->consumes)
+            lowest = cmq_min_u64(lowest, channel->sub.cursor.next.seq);
+    return lowest;
+}
+
 void dsp_session_fini(struct dsp_session *session)
 {
     while (session->turn != NULL)

@@ -100,6 +100,8 @@ void dsp_session_identify(struct dsp_session *session, const struct cmq_grant *g
                           const struct cmq_address *address);
 /* Closes it if its grant is over. */
 void dsp_session_recheck(struct dsp_session *session);
+/* The first record that the subscription that is farthest behind has not passed; UINT64_MAX: there is none. */
+uint64_t dsp_session_unread(const struct dsp_session *session);
 /* Leaves groups, ends subscriptions. Accepts a zeroed struct. */
 void dsp_session_fini(struct dsp_session *session);
 void dsp_session_receive(struct dsp_session *session, struct cmq_span message);

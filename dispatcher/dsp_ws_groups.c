@@ -99,6 +99,14 @@ void dsp_ws_recheck_all(struct dsp_ws *ws)
     dsp_topics_recheck(ws->topics);
 }
 
+/* How many records of the log the slowest reader here has not read. */
+static void tell_lag(struct dsp_ws *ws)
+{
+    const uint64_t stored = dsp_source_stored(ws->source);
+    const uint64_t lowest = cmq_min_u64(dsp_groups_unread(ws->groups), dsp_v1_unread(ws->v1));
+    cmq_ring_gauge(ws->ring, CMQ_COUNT_LAG, lowest < stored ? stored - lowest : 0);
+}
+
 static void on_watch(lws_sorted_usec_list_t *sul);
 
 static void start_watch(struct dsp_ws *ws)
@@ -117,6 +125,7 @@ static void on_watch(lws_sorted_usec_list_t *sul)
     dsp_clients_look(ws, now_ns);
     dsp_v1_look(ws->v1, now_ns);
     dsp_topics_look(ws->topics, now_ns);
+    tell_lag(ws);
     if (!dsp_access_is_open(ws->access)) /* a grant ends by itself, too */
         dsp_ws_recheck_all(ws);
     if (ws->client_count > 0)

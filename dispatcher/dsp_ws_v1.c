@@ -418,6 +418,14 @@ void dsp_v1_look(struct dsp_v1 *v1, uint64_t now_ns)
             refuse(client, DSP_CLOSE_PROTOCOL, "control_rate_max");
 }
 
+uint64_t dsp_v1_unread(const struct dsp_v1 *v1)
+{
+    uint64_t lowest = UINT64_MAX;
+    for (const struct client *client = v1->clients; client != NULL; client = client->next)
+        lowest = cmq_min_u64(lowest, dsp_session_unread(&client->session));
+    return lowest;
+}
+
 void dsp_v1_drain(struct dsp_v1 *v1)
 {
     v1->hub.draining = true;

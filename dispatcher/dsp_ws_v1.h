@@ -51,6 +51,8 @@ struct dsp_hub *dsp_v1_hub(struct dsp_v1 *v1);
 void dsp_v1_recheck(struct dsp_v1 *v1);
 /* Closes connections that send too many control frames; once a second. */
 void dsp_v1_look(struct dsp_v1 *v1, uint64_t now_ns);
+/* As dsp_session_unread, of all connections. */
+uint64_t dsp_v1_unread(const struct dsp_v1 *v1);
 /* Every connection is closed when its frame is out and its acks are durable. */
 void dsp_v1_drain(struct dsp_v1 *v1);
 

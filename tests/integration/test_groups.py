@@ -228,6 +228,28 @@ class Groups(Case):
         broker.wait_ready()
         self.stop(broker)
 
+    def test_status_tells_how_far_the_slowest_reader_is_behind(self):
+        broker = self.broker()
+        client, http = self.v1(broker), self.http(broker)
+        jobs = client.consume("jobs", "workers", credit=1)
+        for i in range(10):
+            http.publish("jobs", f"{i}")
+        items = client.items(jobs, 1)
+        lag = lambda: self.counters(broker)["lag"]  # noqa: E731
+        wait_until(lambda: lag() == 9, WAIT_S, "one of ten is read")
+        client.credit("workers", 20)
+        items += client.items(jobs, 9)
+        wait_until(lambda: lag() == 0, WAIT_S, "all are read")
+        slow = self.v1(broker, receive_buffer=4096)
+        slow.subscribe("big", since="earliest")
+        for i in range(40):
+            http.publish("big", "x" * 500000)
+        wait_until(lambda: lag() > 10, WAIT_S, "a subscriber is behind")
+        self.assertIn("40", broker.ctl("status").stdout)
+        slow.close()
+        wait_until(lambda: lag() == 0, WAIT_S, "it is gone")
+        broker.stop()
+
     def test_root_endpoint_is_the_group_default_of_the_topic_default(self):
         broker = self.broker()
         client, root = self.http(broker), self.root(broker)

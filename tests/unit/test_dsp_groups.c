@@ -507,6 +507,47 @@ static void messages_of_other_topics_are_passed(void **unused)
     }
 }
 
+/* ---- how far a group is ---- */
+
+static void the_group_that_is_farthest_behind_says_what_is_unread(void **unused)
+{
+    (void)unused;
+    static struct dsp_member fast, slow;
+    struct bench_engine *b = bench_open(bench, 1);
+    assert_true(dsp_groups_unread(a->groups) == UINT64_MAX);
+    records(10, 2);
+    bench_consume(a, &slow, "slow", 0);
+    bench_consume(a, &fast, "fast", 0);
+    dsp_group_set_credit(a->groups, &slow, 1);
+    while (bench_take(a, &fast, 9).count > 0)
+        ;
+    assert_got(bench_take(a, &slow, 9), 1, 0, 1, 1);
+    assert_int_equal(dsp_groups_unread(a->groups), 1); /* half of it */
+    assert_int_equal(bench_ack(a, &slow, 1, 0), DSP_ACK_OK);
+    assert_got(bench_take(a, &slow, 9), 1, 1, 1, 1);
+    assert_int_equal(dsp_groups_unread(a->groups), 2);
+    assert_int_equal(bench_ack(a, &slow, 1, 1), DSP_ACK_OK);
+    /* Somebody else reads the rest while the member here may not. */
+    dsp_group_set_credit(a->groups, &slow, 0);
+    leave(a, &slow);
+    bench_consume(a, &slow, "slow", 0);
+    dsp_group_set_credit(a->groups, &slow, 0);
+    static struct dsp_member other;
+    bench_consume(b, &other, "slow", 0);
+    for (unsigned i = 2; i <= 10; i++) { /* what the one here gave back comes when that is committed */
+        assert_int_equal(bench_take_soon(b, &other, 9).count, 2);
+        assert_int_equal(dsp_group_ack_upto(b->groups, &other, id_of(10, 9)), 2);
+    }
+    bench_commit(b);
+    bench_wait_floor(b, "slow", 11);
+    assert_int_equal(dsp_groups_unread(a->groups), 11);
+    leave(a, &slow);
+    leave(b, &other);
+    assert_int_equal(dsp_groups_unread(a->groups), 11);
+    leave(a, &fast);
+    assert_true(dsp_groups_unread(a->groups) == UINT64_MAX);
+}
+
 /* ---- gaps ---- */
 
 static void what_retention_took_is_a_gap(void **unused)
@@ -831,6 +872,7 @@ int main(void)
         TEST(a_million_acks_in_any_order_are_quick),
         TEST(deliveries_of_the_root_endpoint_need_no_acks),
         TEST(messages_of_other_topics_are_passed),
+        TEST(the_group_that_is_farthest_behind_says_what_is_unread),
         TEST(what_retention_took_is_a_gap),
         TEST(a_gap_is_done_when_somebody_was_told),
         TEST(retention_is_told_again_until_somebody_took_it),
