@@ -11,7 +11,9 @@ enum {
     CONTROL_BYTES_MAX = 6 + 125, /* a control frame of a client */
     PONG_GAIN_BYTES = 4,         /* a ping has a mask and its pong has none */
     TLS_BYTES = 96,              /* a data frame's share of records; more than any sane client needs */
+    TLS_RECORD_BYTES = 29,       /* around a control frame that has a record of its own */
     READ_AHEAD_BYTES = 4096,     /* of a data frame that the library has and did not give us yet */
+    TLS_READ_AHEAD_BYTES = 2 * 16384,
     STRIKES_MAX = 3
 };
 
@@ -42,7 +44,7 @@ bool dsp_guard_received(struct dsp_guard *guard, const struct dsp_guard_limits *
     const uint64_t whole = guard->frame_bytes;
     guard->in_bytes += whole + CLIENT_HEAD_BYTES + (whole < 126 ? 0u : whole < 65536 ? 2u : 8u);
     if (lws_is_ssl(wsi))
-        guard->in_bytes += TLS_BYTES + whole / 64;
+        guard->in_bytes += TLS_BYTES + whole / 16;
     guard->frame_bytes = 0;
     guard->fragments++;
     bool ok = guard->fragments <= limits->fragments_max;
@@ -57,6 +59,11 @@ void dsp_guard_pong(struct dsp_guard *guard, size_t bytes)
     guard->pongs++;
 }
 
+static int64_t read_ahead(bool tls)
+{
+    return tls ? TLS_READ_AHEAD_BYTES : READ_AHEAD_BYTES;
+}
+
 bool dsp_guard_look(struct dsp_guard *guard, const struct dsp_guard_limits *limits, struct lws *wsi,
                     uint64_t now_ns)
 {
@@ -67,9 +74,13 @@ bool dsp_guard_look(struct dsp_guard *guard, const struct dsp_guard_limits *limi
     const int64_t went = (int64_t)(out_bytes - guard->seen_out);
     const uint64_t allowed = limits->control_rate_max * (now_ns - guard->looked_ns) / CMQ_NS_PER_S + 1u;
     /* Exact numbers are there only between frames, both ways. */
+    const bool tls = lws_is_ssl(wsi) != 0;
     const bool inside = lws_remaining_packet_payload(wsi) != 0 || guard->frame_bytes > 0;
-    const bool exact = !inside && !lws_is_ssl(wsi) && lws_partial_buffered(wsi) == 0;
-    int64_t frames = exact ? (came - went) / PONG_GAIN_BYTES : (came - READ_AHEAD_BYTES) / CONTROL_BYTES_MAX;
+    int64_t frames;
+    if (!inside && !tls && lws_partial_buffered(wsi) == 0)
+        frames = (came - went) / PONG_GAIN_BYTES;
+    else
+        frames = (came - (inside ? read_ahead(tls) : 0)) / (CONTROL_BYTES_MAX + (tls ? TLS_RECORD_BYTES : 0));
     frames = (int64_t)guard->pongs + (frames > 0 ? frames : 0);
     guard->strikes = frames > (int64_t)allowed ? guard->strikes + 1 : 0;
     guard->seen_in = in_bytes;

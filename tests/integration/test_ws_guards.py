@@ -1,5 +1,6 @@
 """Who may connect to the WebSocket port, what a token allows, and what clients may send there."""
 
+import concurrent.futures
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from broker import wait_until  # noqa: E402
 from cases import HOST, WAIT_S, Case  # noqa: E402
+from certs import Authority  # noqa: E402
 from tokens import TokenFile, make_token  # noqa: E402
 from v1client import V1Client, V1Error  # noqa: E402
 from wsclient import BINARY, PING, PONG, TEXT, WsClient, WsClosed  # noqa: E402
@@ -290,7 +292,7 @@ class Identity(WsCase):
 class Guards(WsCase):
     def raw(self, broker, path="/v1/ws"):
         """A WebSocket that sends nothing by itself."""
-        ws = WsClient(HOST, broker.ws_port, path, WAIT_S, subprotocol=V1 if path == "/v1/ws" else None)
+        ws = WsClient(HOST, broker.ws_port, path, WAIT_S, subprotocol=V1 if path == "/v1/ws" else None, tls=broker.tls)
         self.addCleanup(ws.end)
         return ws
 
@@ -353,24 +355,53 @@ class Guards(WsCase):
         good = self.v1(broker)
         floods = [(path, data) for path in ("/v1/ws", "/")
                   for data in (frame(b"", PING), frame(b"x" * 125, PING), frame(b"", PONG), frame(b"pong", PONG))]
-        for path, data in floods:
+
+        def run(path, data):
             ws = self.raw(broker, path)
             if path == "/v1/ws":
                 ws.send(b'{"connect":{}}')
-            code = self.flood(ws, data)
-            self.assertEqual(1008 if path == "/" else 3500, code, data)
-            good.ws.send(b"", PING)
+            return self.flood(ws, data)
+        with concurrent.futures.ThreadPoolExecutor(len(floods)) as threads:
+            codes = list(threads.map(run, *zip(*floods)))
+        self.assertEqual([1008 if path == "/" else 3500 for path, _ in floods], codes)
+        good.ws.send(b"", PING)
         self.counted(broker, "protocol_errors", len(floods))
         good.ping()
         self.assertIn("reason=control_rate_max", self.log(broker))
         broker.stop()
 
-    def flood(self, ws, data):
-        """Sends it 100 times a second, in pieces, until it is closed."""
+    def test_floods_end_under_tls_and_a_busy_client_does_not(self):
+        directory = tempfile.mkdtemp(prefix="cmq-tls-")
+        self.addCleanup(shutil.rmtree, directory)
+        authority = Authority(directory)
+        server = authority.issue_server("server", "rsa")
+        broker = self.broker(tls=authority.context(), settings={"tls.cert_file": server.cert, "tls.key_file": server.key,
+                                                                "dispatcher.control_rate_max": 5})
+        busy, http = self.v1(broker), self.http(broker)
+        jobs = busy.consume("jobs", "workers")
+        for path, code, data in (("/v1/ws", 3500, frame(b"x" * 100, PING)), ("/", 1008, frame(b"", PONG))):
+            ws = self.raw(broker, path)
+            if path == "/v1/ws":
+                ws.send(b'{"connect":{}}')
+
+            def work():
+                http.publish("jobs", *["x" * 100] * 50)
+                for item in busy.items(jobs, 50):
+                    busy.ack("workers", [item["id"]])
+                busy.ws.send(b"alive", PING)
+            self.assertEqual(code, self.flood(ws, data, work))
+        busy.ping()
+        self.counted(broker, "protocol_errors", 2)
+        broker.stop()
+
+    def flood(self, ws, data, work=lambda: None):
+        """Sends it 100 times a second, in pieces, until it is closed; work: what is done meanwhile."""
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             try:
-                ws._sock.sendall(10 * data)
+                for _ in range(10):
+                    ws._sock.sendall(data)
+                work()
                 ws.receive(0.1)
             except TimeoutError:
                 pass
