@@ -297,6 +297,48 @@ class WithBroker(Case):
             self.assertEqual(self.get(path).status, 200, path)
         self.stop(self.one)
 
+    def read_topic(self, path, token=None, **headers):
+        """GET on the WebSocket port; the response is open."""
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        connection = http.client.HTTPConnection(HOST, self.one.ws_port, timeout=WAIT_S)
+        self.addCleanup(connection.close)
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse()
+
+    def test_topics_are_read_without_a_library_with_the_right_only(self):
+        self.guarded()
+        writer, token = self.make("writer", "--publish", ">"), self.make("reader", "--subscribe", "orders.*")
+        self.assertEqual(self.post("/v1/topics/orders.eu", writer, "seen").status, 200)
+        for form in ("json", "sse"):
+            for topic in ("orders.eu", "orders.*", "orders.%2A"):
+                response = self.read_topic(f"/t/{topic}/{form}?since=earliest", token)
+                self.assertEqual(response.status, 200, (topic, form))
+                lines = iter(response.readline, b"")
+                self.assertTrue(any(b"seen" in line for line in lines), (topic, form))
+            for topic, sent, status in (("orders.eu", None, 401), ("orders.eu", "cmq_" + "x" * 43, 401), ("orders.>", token, 403),
+                                        ("stocks", token, 403), ("$dead.orders.eu", token, 403)):
+                response = self.read_topic(f"/t/{topic}/{form}?since=earliest", sent)
+                self.assertEqual(response.status, status, (topic, form))
+                self.assertIn("application/problem+json", response.headers["Content-Type"])
+                self.assertEqual(response.headers["WWW-Authenticate"] is not None, status == 401, (topic, form))
+                self.assertNotIn(b"seen", response.read())
+            self.assertEqual(self.read_topic(f"/t/orders.eu/{form}?token={token}").status, 400)
+        reader = self.root(self.one, path="/t/orders.*/ws?since=earliest", headers=[f"Authorization: Bearer {token}"])
+        self.assertIn("seen", reader.receive(WAIT_S).decode())
+        for topic, headers in (("orders.eu", []), ("stocks", [f"Authorization: Bearer {token}"])):
+            with self.assertRaises(WsError):
+                self.root(self.one, path=f"/t/{topic}/ws", headers=headers)
+        stream = self.read_topic("/t/orders.*/sse", token)
+        self.assertEqual(stream.status, 200)
+        self.one.ctl("token", "revoke", "reader")
+        with self.assertRaises(WsClosed) as caught:
+            reader.receive(WAIT_S)
+        self.assertEqual(caught.exception.code, 3502)
+        while stream.readline():  # until it ends
+            pass
+        self.stop(self.one)
+
     def test_a_bound_token_opens_nothing_without_its_certificate(self):
         home = tempfile.TemporaryDirectory(prefix="cmq-tokens-")
         self.addCleanup(home.cleanup)
@@ -385,6 +427,12 @@ class WithBroker(Case):
                 self.try_ws("/v1/ws", [f"Sec-WebSocket-Protocol: {protocol}"])
             self.try_ws(f"/v1/ws?token={secret}", ["Sec-WebSocket-Protocol: ciphermq.v1.json"])
             self.try_ws(f"/{secret}", [])
+            for form in ("json", "sse", "ws"):
+                for path in (f"/t/a/{form}?token={secret}", f"/t/{secret}/{form}?since={secret}", f"/t/a/{form}?since={secret}"):
+                    self.try_ws(path, [f"X-API-Key: {secret}"])
+                    status = self.read_topic(path, **{"Last-Event-ID": secret}).status
+                    if "?token=" in path:
+                        yield path, status
             for about in ({"token": secret, "client": secret}, {"token": {"x": secret}}, {secret: secret}):
                 self.try_connect(about, secret)
 
