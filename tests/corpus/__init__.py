@@ -4,6 +4,7 @@
     ws_streams.py      WebSocket handshakes and byte streams
     bodies.py          bodies of one message, and of JSON
     formats.py         bodies of JSON lines, MessagePack and CloudEvents
+    identity.py        tokens: who is let in, who is not, and what each may
     json_texts.py      JSON texts, good and bad, that the bodies are made of
     known.py           where an installed library decides otherwise, and why that is accepted
     replay.py          sends them, many at a time, and compares

@@ -29,6 +29,7 @@ LIMITS = {
     "reset-behind-answer": "libmicrohttpd closes while the client still sends; TCP may drop the answer with that (RFC 9112, 9.6).",
     "half-closed-while-waiting": "libmicrohttpd 0.9.75 ends a suspended connection whose client has ended its side, unanswered.",
     "many-arguments": "libmicrohttpd 0.9.75 has no memory for the arguments of such a query, and closes.",
+    "own-header-twice": "libwebsockets 4.1.6 hands out the first only of headers that it does not know itself.",
     "bare-lf": "libmicrohttpd 0.9.75 takes a bare LF as the end of a line, and no handler sees it; strict since 1.0.",
     "obs-fold": "libmicrohttpd 0.9.75 drops folded lines, and the header before them, before a handler sees them; strict since 1.0.",
     "nul-in-value": "libmicrohttpd 0.9.75 ends a value at its NUL, and hands out the part before it.",

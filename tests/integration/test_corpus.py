@@ -1,23 +1,37 @@
 """The bad-input corpus against one running broker: each answer is the one that is written beside the case, and behind every
 group the broker is the same as before: it publishes, delivers, counts, and has told its log no secret."""
 
+import http.client
 import json
 import os
+import shutil
 import sys
+import tempfile
 import unittest
 
 sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"),
                 os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")]
 
-from broker import STAGES, Broker  # noqa: E402
+from broker import STAGES, Broker, wait_until  # noqa: E402
 from cases import HOST, WAIT_S, Case, Http, ids_of  # noqa: E402
-from corpus import bodies, formats, http_requests, known, replay, ws_streams  # noqa: E402
+from corpus import bodies, formats, http_requests, identity, known, replay, ws_streams  # noqa: E402
+from tokens import TokenFile  # noqa: E402
 from v1client import V1Client  # noqa: E402
 
 SETTINGS = {"ingest.request_bytes_max": bodies.REQUEST_BYTES_MAX, "ingest.message_bytes_max": bodies.MESSAGE_BYTES_MAX,
             "ingest.request_messages_max": bodies.REQUEST_MESSAGES_MAX, "ingest.cors_origins": http_requests.ORIGINS}
 SHARED = {}
 ANYTHING = object()
+
+
+def is_ready(broker):
+    """As /readyz says, which looks around a few times a second only."""
+    connection = http.client.HTTPConnection(HOST, broker.http_port, timeout=WAIT_S)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()
 
 
 class Watcher:
@@ -39,6 +53,7 @@ class Watcher:
 
 def setUpModule():
     broker = SHARED["broker"] = Broker(settings=SETTINGS).start()
+    wait_until(lambda: is_ready(broker), WAIT_S, "the broker is ready", 0.05)
     SHARED["pids"] = {key: process.child.pid for key, process in broker.processes.items()}
     SHARED["watcher"] = Watcher(broker)
 
@@ -46,6 +61,27 @@ def setUpModule():
 def tearDownModule():
     SHARED["watcher"].client.close()
     SHARED["broker"].stop()
+
+
+def files_with(broker, secret):
+    """Files of the broker, its logs among them, in which the secret stands in clear."""
+    found = []
+    for directory, _, names in os.walk(broker.directory):
+        for name in names:
+            with open(os.path.join(directory, name), "rb") as file:
+                if secret in file.read():
+                    found.append(name)
+    return found
+
+
+def judge(case, results):
+    wrong = [f"{result.case.name}: {result.wrong}" for result in results if result.wrong]
+    if wrong:
+        case.fail("\n".join([f"{len(wrong)} of {len(results)} cases", *wrong[:30]]))
+    case.assertEqual(len(results), len({result.case.name for result in results}), "two cases have the same name")
+    case.assertLessEqual({result.case.limit for result in results if result.limited}, set(known.LIMITS))
+    limited = sum(result.limited for result in results)
+    print(f"{case.id()}: {len(results)} cases, {limited} as the libraries have it", flush=True)
 
 
 class Corpus(Case):
@@ -63,8 +99,8 @@ class Corpus(Case):
         self.watcher.read_to(marker)
         self.assertEqual("still here", self.watcher.items[marker]["data"])
         self.assertEqual([], [item for item in self.watcher.items.values() if item["topic"].startswith("smuggled.")])
-        self.assertEqual([], self.files_with(http_requests.CANARY))
-        self.assertEqual([], self.files_with(b"runtime error:"), "UBSan goes on behind what it found")
+        self.assertEqual([], files_with(self.one, http_requests.CANARY))
+        self.assertEqual([], files_with(self.one, b"runtime error:"), "UBSan goes on behind what it found")
 
     def files_with(self, secret):
         """Files of the broker, its logs among them, in which the secret stands in clear."""
@@ -90,7 +126,7 @@ class Corpus(Case):
 
     def replay_http(self, cases):
         results = replay.run_http(self.one.http_port, cases)
-        self.judge(results)
+        judge(self, results)
         # Answers of a handler of ours are counted, those of the library and of connections that just end are not.
         own = [reply for result in results for reply in result.replies if isinstance(reply, replay.Reply)
                and (reply.status == 200 or reply.headers.get("content-type") == "application/problem+json")]
@@ -107,7 +143,8 @@ class Corpus(Case):
         self.watcher.read_to(client.publish("corpus.marker", "behind bodies"))
         client.close()
         wrong = [f"{body.name}: {fault}" for body, result in zip(every, results) if (fault := self.undelivered(body, result))]
-        self.assertEqual([], wrong)
+        if wrong:
+            self.fail("\n".join(wrong[:30]))
 
     def undelivered(self, body, result):
         """What is wrong with the messages that came of a body, or None."""
@@ -136,11 +173,11 @@ class Corpus(Case):
         return json.loads(got) == want if is_json else got == want
 
     def replay_ws(self, cases):
-        self.judge(replay.run_ws(self.one.ws_port, cases))
+        judge(self, replay.run_ws(self.one.ws_port, cases))
         self.assertGreater(self.counted("dispatcher", "clients_total"), 0)
 
     def replay_ws_port(self, cases):
-        self.judge(replay.run_http(self.one.ws_port, cases))
+        judge(self, replay.run_http(self.one.ws_port, cases))
 
 
 def test_of(replay_group, cases, *names):
@@ -161,6 +198,60 @@ for each in ws_streams.GROUPS:
 setattr(Corpus, "test_websocket_port_http", test_of(Corpus.replay_ws_port, ws_streams.http_cases))
 
 
+class Identity(Case):
+    """A broker that needs tokens."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.mkdtemp(prefix="cmq-tokens-")
+        file = TokenFile(cls.directory)
+        for name, rights in identity.TOKENS.items():
+            file.add(name, identity.token_of(name), **rights)
+        cls.one = Broker(settings={"tokens.file": file.path, "tokens.failures_max": identity.FAILURES_MAX})
+        cls.one.start()
+        wait_until(lambda: is_ready(cls.one), WAIT_S, "the broker is ready", 0.05)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.one.stop()
+        shutil.rmtree(cls.directory)
+
+    def tearDown(self):
+        self.one.check_alive()
+        for name in [*identity.TOKENS, "unheard-of"]:
+            self.assertEqual([], files_with(self.one, identity.token_of(name).encode("ascii")))
+
+    def test_tokens_at_the_http_port(self):
+        before = self.counters(self.one, "ingest")["rejected_auth"]
+        cases = [case for group in identity.HTTP_GROUPS for case in identity.cases(group)]
+        results = replay.run_http(self.one.http_port, cases)
+        judge(self, results)
+        refused = [reply for result in results for reply in result.replies if reply.status in (401, 403)]
+        self.assertEqual(len(refused), self.counters(self.one, "ingest")["rejected_auth"] - before - 1)  # and a token in a URL
+        # Nothing that was refused came through.
+        reader = self.v1(self.one, token=identity.token_of("all"))
+        client = self.http(self.one)
+        marker = client.post("/v1/topics/orders.marker", "m", "text/plain", X_API_Key=identity.token_of("all")).body["id"]
+        topics, sub = set(), reader.subscribe(">", since="earliest")
+        while marker not in topics:
+            for item in reader.items(sub, 1):
+                topics |= {item["topic"], item["id"]}
+        allowed = {topic for (_who, topic), may in identity.SCOPES.items() if may}
+        self.assertLessEqual({name for name in topics if not name[0].isdigit()},
+                             allowed | {"orders.shown", "orders.marker", "default"})
+
+    def test_tokens_at_the_websocket_port(self):
+        cases = [case for group in identity.WS_GROUPS for case in identity.cases(group)]
+        judge(self, replay.run_ws(self.one.ws_port, [case for case in cases if isinstance(case, replay.WsCase)]))
+        judge(self, replay.run_http(self.one.ws_port, [case for case in cases if isinstance(case, replay.HttpCase)]))
+
+    def test_who_guesses_tokens_is_stopped_and_nobody_else(self):
+        results = replay.run_http(self.one.http_port, identity.flood())
+        judge(self, results)
+        self.assertEqual({401, 429}, {result.replies[0].status for result in results})
+        judge(self, replay.run_http(self.one.http_port, identity.behind_flood()))
+
+
 class Size(unittest.TestCase):
     def test_the_corpus_has_its_size_and_no_name_twice(self):
         counts = {}
@@ -178,6 +269,7 @@ class Size(unittest.TestCase):
         named = {case.limit for group in http_requests.GROUPS for case in http_requests.cases(group)}
         named |= {case.limit for group in ws_streams.GROUPS for case in ws_streams.cases(group)}
         named |= {case.limit for case in ws_streams.http_cases()}
+        named |= {case.limit for group in [*identity.HTTP_GROUPS, *identity.WS_GROUPS] for case in identity.cases(group)}
         self.assertEqual(set(known.LIMITS), named - {None})
 
 
