@@ -277,6 +277,11 @@ bool dsp_access_is_nobody(const struct cmq_grant *grant)
     return grant->entry == NULL && !grant->open;
 }
 
+const struct dsp_problem *dsp_access_somebody(const struct cmq_grant *grant)
+{
+    return dsp_access_is_nobody(grant) ? &results[CMQ_AUTH_MISSING].problem : NULL;
+}
+
 const struct dsp_problem *dsp_access_require(const struct cmq_grant *grant, enum cmq_right right,
                                              struct cmq_span pattern)
 {

@@ -53,6 +53,8 @@ bool dsp_access_is_nobody(const struct cmq_grant *grant);
 /* NULL: it may. Else 401 for nobody, 403 that names the right. pattern: checked. */
 CMQ_MUST_USE const struct dsp_problem *dsp_access_require(const struct cmq_grant *grant, enum cmq_right right,
                                                           struct cmq_span pattern);
+/* NULL: somebody. Else 401. */
+CMQ_MUST_USE const struct dsp_problem *dsp_access_somebody(const struct cmq_grant *grant);
 bool dsp_access_is_live(struct dsp_access *access, const struct cmq_grant *grant);
 
 /* Sentences and words for what a check or a right says, for clients and for the log. */

@@ -7,10 +7,12 @@
 #include "common/log/cmq_log.h"
 #include "common/wire/cmq_topic.h"
 #include "dispatcher/dsp_topics.h"
+#include "dispatcher/dsp_ws_board.h"
 #include "dispatcher/dsp_ws_door.h"
+#include "dispatcher/dsp_ws_int.h"
 #include "dispatcher/dsp_ws_v1.h"
 
-enum { BODY_BYTES_MAX = 512, RESPONSE_BYTES_MAX = 2048, PROTOCOLS_BYTES_MAX = 1024, PATH_BYTES_MAX = 8 };
+enum { BODY_BYTES_MAX = 512, RESPONSE_BYTES_MAX = 2048, PROTOCOLS_BYTES_MAX = 1024, PATH_BYTES_MAX = 16 };
 
 #define V1_PATH "/v1/ws"
 
@@ -20,7 +22,8 @@ static const char welcome[] =
     "CipherMQ dispatcher.\n"
     "Connect with WebSocket to this address: each text frame is a JSON array of messages.\n"
     "/v1/ws with subprotocol " DSP_V1_JSON " or " DSP_V1_MSGPACK
-    " has topics, subscriptions and consumer groups.\n";
+    " has topics, subscriptions and consumer groups; /t/{topic}/ws, /sse and /json need no library.\n"
+    "In a browser this address is the dashboard.\n";
 
 /* Status, headers and body in two writes. 0 or -1. */
 static int send_response(struct lws *wsi, unsigned status, const char *type, const char *extra_name,
@@ -86,13 +89,15 @@ const struct dsp_problem dsp_http_bad_origin = {403,
                                                 NULL,
                                                 NULL};
 
-int dsp_http_answer(struct lws *wsi, const char *path, size_t path_bytes)
+int dsp_http_answer(struct dsp_ws *ws, struct lws *wsi, const char *path, size_t path_bytes)
 {
     int result;
     if (lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) == 0)
         result = dsp_http_send_problem(wsi, &bad_method);
     else if (dsp_door_has_token_in_url(wsi))
         result = dsp_http_send_problem(wsi, &dsp_access_token_in_url);
+    else if (dsp_board_answer(ws->board, wsi, path, &result))
+        return result;
     else if (path_bytes == sizeof(V1_PATH) - 1 && memcmp(path, V1_PATH, path_bytes) == 0)
         result = dsp_http_send_problem(wsi, &needs_upgrade);
     else if (path_bytes != 1 || path[0] != '/')
@@ -112,7 +117,8 @@ static bool subprotocol_is_v1(struct lws *wsi)
     if (lws_hdr_copy(wsi, names, sizeof(names), WSI_TOKEN_PROTOCOL) <= 0)
         return false;
     for (char *next = names, *name; (name = strsep(&next, ", \t")) != NULL;) {
-        if (strncmp(name, "cmq-", 4) == 0 || strcmp(name, DSP_TOPICS_PROTOCOL) == 0)
+        if (strncmp(name, "cmq-", 4) == 0 || strcmp(name, DSP_TOPICS_PROTOCOL) == 0 ||
+            strcmp(name, DSP_BOARD_PROTOCOL) == 0)
             return false;
         found = found || strcmp(name, DSP_V1_JSON) == 0 || strcmp(name, DSP_V1_MSGPACK) == 0;
     }
@@ -130,6 +136,8 @@ static const struct dsp_problem *find_fault(struct dsp_ws *ws, struct lws *wsi, 
     if (strcmp(path, V1_PATH) == 0) {
         if (!subprotocol_is_v1(wsi))
             return &needs_subprotocol;
+    } else if (strcmp(path, DSP_BOARD_PATH) == 0) {
+        return dsp_board_check_upgrade(ws->board, wsi);
     } else if (!is_root(path)) {
         return &not_found;
     } else if (lws_hdr_total_length(wsi, WSI_TOKEN_PROTOCOL) != 0) {

@@ -18,7 +18,7 @@
 struct dsp_ws;
 
 /* LWS_CALLBACK_HTTP. -1: close the connection. */
-int dsp_http_answer(struct lws *wsi, const char *path, size_t path_bytes);
+int dsp_http_answer(struct dsp_ws *ws, struct lws *wsi, const char *path, size_t path_bytes);
 /* LWS_CALLBACK_HTTP_CONFIRM_UPGRADE. 0: go on, 1: answered with an error, -1: close. busy_reason: NULL, or
  * why no client is taken now (a literal). */
 int dsp_http_check_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *busy_reason);

@@ -10,6 +10,7 @@
 #include "dispatcher/dsp_http.h"
 #include "dispatcher/dsp_sock.h"
 #include "dispatcher/dsp_topics.h"
+#include "dispatcher/dsp_ws_board.h"
 #include "dispatcher/dsp_ws_door.h"
 #include "dispatcher/dsp_ws_int.h"
 
@@ -74,6 +75,7 @@ static void begin_drain(struct dsp_ws *ws)
     dsp_groups_drain(ws->groups);
     dsp_v1_drain(ws->v1);
     dsp_topics_drain(ws->topics);
+    dsp_board_drain(ws->board);
     for (struct dsp_client *client = ws->clients; client != NULL; client = client->next)
         lws_callback_on_writable(client->wsi);
     dsp_ws_check_drained(ws);
@@ -198,7 +200,8 @@ static int root_callback(struct lws *wsi, enum lws_callback_reasons reason, void
         return result;
     switch ((int)reason) { /* int: the library's list is long and grows */
     case LWS_CALLBACK_HTTP:
-        return dsp_topics_is_path(wsi) ? dsp_topics_answer(ws->topics, wsi) : dsp_http_answer(wsi, in, bytes);
+        return dsp_topics_is_path(wsi) ? dsp_topics_answer(ws->topics, wsi)
+                                       : dsp_http_answer(ws, wsi, in, bytes);
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
         return on_upgrade(ws, wsi, in);
     case LWS_CALLBACK_ESTABLISHED:
@@ -293,6 +296,8 @@ static enum cmq_err open_v1(struct dsp_ws *ws, const struct dsp_parts *parts)
         err = dsp_v1_new(&setup, &ws->v1);
     if (err == CMQ_OK)
         err = dsp_ws_open_topics(ws, parts);
+    if (err == CMQ_OK)
+        err = dsp_ws_open_board(ws, parts);
     return err;
 }
 
@@ -328,7 +333,8 @@ static enum cmq_err create_context(struct dsp_ws *ws, struct cmq_reason *reason)
                                               .tx_packet_size = TX_BYTES};
     dsp_v1_protocols(ws->v1, &ws->protocols[1]);
     dsp_topics_protocol(ws->topics, &ws->protocols[3]);
-    ws->protocols[4] = (struct lws_protocols){.name = LISTENER_PROTOCOL, .callback = listener_callback};
+    dsp_board_protocol(ws->board, &ws->protocols[4]);
+    ws->protocols[5] = (struct lws_protocols){.name = LISTENER_PROTOCOL, .callback = listener_callback};
     lws_set_log_level(LLL_ERR | LLL_WARN, on_library_log);
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER,
@@ -498,6 +504,7 @@ void dsp_ws_stop(struct dsp_ws *ws)
         lws_context_destroy(ws->context); /* every client leaves its groups here */
     dsp_v1_free(ws->v1);
     dsp_topics_free(ws->topics);
+    dsp_board_free(ws->board);
     dsp_encoder_fini(&ws->encoder);
     dsp_text_fini(&ws->text);
     dsp_groups_free(ws->groups);

@@ -129,6 +129,11 @@ const struct dsp_problem *dsp_door_check(struct dsp_ws *ws, struct lws *wsi, enu
     return refuse(ws, wsi, problem);
 }
 
+const struct dsp_problem *dsp_door_somebody(struct dsp_ws *ws, struct lws *wsi)
+{
+    return refuse(ws, wsi, dsp_access_somebody(&dsp_door_visitor(wsi)->grant));
+}
+
 bool dsp_door_origin_is_allowed(struct dsp_ws *ws, struct lws *wsi)
 {
     char origin[FIELD_BYTES], host[FIELD_BYTES];

@@ -35,6 +35,8 @@ const struct dsp_problem *dsp_door_identify(struct dsp_ws *ws, struct lws *wsi);
 /* The same, and it must have the right. pattern: checked. */
 const struct dsp_problem *dsp_door_check(struct dsp_ws *ws, struct lws *wsi, enum cmq_right right,
                                          struct cmq_span pattern);
+/* After identify: NULL if the request showed who sent it (or nobody needs to), else what to answer. */
+const struct dsp_problem *dsp_door_somebody(struct dsp_ws *ws, struct lws *wsi);
 /* The grant becomes the caller's. */
 struct cmq_grant dsp_door_take_grant(struct lws *wsi);
 /* Whether a page of this origin may connect, or no page sent the request. */

@@ -3,6 +3,7 @@
 #include "dispatcher/dsp_access.h"
 #include "dispatcher/dsp_letters.h"
 #include "dispatcher/dsp_topics.h"
+#include "dispatcher/dsp_ws_board.h"
 #include "dispatcher/dsp_ws_int.h"
 
 enum {
@@ -97,6 +98,7 @@ void dsp_ws_recheck_all(struct dsp_ws *ws)
     dsp_clients_recheck(ws);
     dsp_v1_recheck(ws->v1);
     dsp_topics_recheck(ws->topics);
+    dsp_board_recheck(ws->board);
 }
 
 /* How many records of the log the slowest reader here has not read. */

@@ -21,6 +21,7 @@
 
 struct dsp_access;
 struct dsp_topics;
+struct dsp_board;
 struct cmq_address_counts;
 
 /* What may change while it runs (SIGHUP). */
@@ -43,9 +44,10 @@ struct dsp_ws {
     char origins[256];   /* of pages that may connect */
     uint64_t silence_ns; /* no sign of life for so long: gone */
     lws_retry_bo_t retry;
-    struct lws_protocols protocols[6];
+    struct lws_protocols protocols[7];
     struct dsp_v1 *v1;         /* connections of /v1/ws */
     struct dsp_topics *topics; /* of /t/ */
+    struct dsp_board *board;   /* of /v1/status, and the dashboard */
     pthread_t thread;
     bool thread_started;
 
@@ -105,6 +107,7 @@ void dsp_ws_recheck_all(struct dsp_ws *ws);
 /* ---- dsp_ws_topics.c ---- */
 
 enum cmq_err dsp_ws_open_topics(struct dsp_ws *ws, const struct dsp_parts *parts);
+enum cmq_err dsp_ws_open_board(struct dsp_ws *ws, const struct dsp_parts *parts);
 /* Why no client is taken now (a literal), or NULL. */
 const char *dsp_ws_busy(const struct dsp_ws *ws);
 

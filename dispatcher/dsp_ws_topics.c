@@ -1,6 +1,7 @@
-/* What the endpoints /t/ borrow from the rest of the server. */
+/* What the endpoints /t/ and the dashboard borrow from the rest of the server. */
 #include "dispatcher/dsp_http.h"
 #include "dispatcher/dsp_topics.h"
+#include "dispatcher/dsp_ws_board.h"
 #include "dispatcher/dsp_ws_door.h"
 #include "dispatcher/dsp_ws_int.h"
 
@@ -68,4 +69,16 @@ enum cmq_err dsp_ws_open_topics(struct dsp_ws *ws, const struct dsp_parts *parts
                                            .follow = follow,
                                            .context = ws};
     return dsp_topics_new(&setup, &ws->topics);
+}
+
+enum cmq_err dsp_ws_open_board(struct dsp_ws *ws, const struct dsp_parts *parts)
+{
+    const struct dsp_board_setup setup = {.ws = ws,
+                                          .ring = parts->ring,
+                                          .letters = parts->letters,
+                                          .joined = dsp_ws_client_joined,
+                                          .left = dsp_ws_client_left,
+                                          .is_live = is_live,
+                                          .context = ws};
+    return dsp_board_new(&setup, &ws->board);
 }

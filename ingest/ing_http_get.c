@@ -7,7 +7,7 @@
 #include "ingest/ing_cors.h"
 #include "ingest/ing_openapi.h"
 
-/* Not at each request: the question costs system calls. */
+/* Not at each request: the question costs system calls. A "no" is asked again, so that a start is seen at once. */
 void ing_http_look_around(struct ing_http *http)
 {
     bool alive = cmq_ring_role_is_alive(http->ring, CMQ_ROLE_ENCRYPTOR);
@@ -31,6 +31,8 @@ static const char *not_ready(struct ing_http *http)
     case CMQ_LOG_HEALTH_OK:
         break;
     }
+    if (!atomic_load_explicit(&http->encryptor_alive, memory_order_relaxed))
+        ing_http_look_around(http);
     bool alive = atomic_load_explicit(&http->encryptor_alive, memory_order_relaxed);
     return alive ? NULL : "No encryptor is alive.";
 }

@@ -68,9 +68,12 @@ static void put_durations(struct writer *writer, const struct cmq_status *status
             continue;
         put(writer,
             "%s\"%s\":{\"count\":%" PRIu64 ",\"sum_ns\":%" PRIu64 ",\"p50_ns\":%" PRIu64
-            ",\"p99_ns\":%" PRIu64 "}",
+            ",\"p99_ns\":%" PRIu64 ",\"buckets\":[",
             first ? "" : ",", info->name, status->hists[i].count, status->hists[i].sum_ns,
             quantile(status, i, 0.5), quantile(status, i, 0.99));
+        for (unsigned k = 0; k < CMQ_HIST_BUCKETS; k++)
+            put(writer, "%s%" PRIu64, k == 0 ? "" : ",", status->hists[i].buckets[k]);
+        put(writer, "]}");
         first = false;
     }
     put(writer, "}");
