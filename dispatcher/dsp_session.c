@@ -195,9 +195,16 @@ static void fall_asleep(struct dsp_channel *channel, uint64_t seq)
 
 void dsp_hub_stored(struct dsp_hub *hub)
 {
+    struct dsp_channel *next;
     hub->follow = UINT64_MAX;
-    while (hub->sleeping != NULL)
-        dsp_session_channel_wake(hub->sleeping);
+    /* Most records are nothing to most subscribers, and to wake one costs far more than a look at the topics. */
+    for (struct dsp_channel *channel = hub->sleeping; channel != NULL; channel = next) {
+        next = channel->sleep_next;
+        if (dsp_sub_pass(&channel->sub, hub->source))
+            hub->follow = cmq_min_u64(hub->follow, channel->sub.cursor.next.seq);
+        else
+            dsp_session_channel_wake(channel);
+    }
 }
 
 static struct dsp_channel *channel_of(struct dsp_member *member)

@@ -10,7 +10,8 @@
  *   until they are durable.
  * - When the socket can take a frame, dsp_session_next builds the next one in hub->frame: replies first, then the channels
  *   in turn. There is no queue of messages: a channel has a cursor (dsp_sub) or a group's claims (dsp_groups).
- * - A channel that has nothing sleeps; dsp_hub_stored and dsp_hub_ready wake it, and hub->want asks for dsp_session_next.
+ * - A channel that has nothing sleeps; dsp_hub_stored and dsp_hub_ready wake it if there is something for it, and hub->want
+ *   asks for dsp_session_next.
  */
 #ifndef DSP_SESSION_H
 #define DSP_SESSION_H
@@ -86,7 +87,7 @@ struct dsp_session {
 
 /* The hub's fields were set; the rest is zero. */
 void dsp_hub_fini(struct dsp_hub *hub);
-/* The log has more. */
+/* The log has more. Sets hub->follow for those who sleep on. */
 void dsp_hub_stored(struct dsp_hub *hub);
 /* More acks are durable. */
 void dsp_hub_durable(struct dsp_hub *hub);

@@ -6,6 +6,8 @@
 
 /* Records that are passed in one call; topics of a record are looked at in well under a microsecond. */
 enum { LOOKS_MAX = 2048 };
+/* The same where nobody else has a turn meanwhile. */
+enum { PASSED_MAX = 64 };
 
 /* ---- where to begin ---- */
 
@@ -141,18 +143,27 @@ static enum step take_unit(struct filling *filling, struct dsp_record *record, c
     return next->index < end ? STEP_FULL : STEP_ON;
 }
 
+static bool is_passed(const struct dsp_sub *sub, const struct dsp_unit *unit)
+{
+    return unit->first + unit->count <= sub->cursor.next.index || !is_wanted(sub, unit->topic);
+}
+
+static void pass(struct dsp_cursor *cursor, const struct dsp_record *record)
+{
+    *cursor = (struct dsp_cursor){.next = {.seq = record->seq + 1}, .pos = record->next};
+}
+
 static enum step take_record(struct filling *filling, struct dsp_record *record, enum cmq_err *ret_err)
 {
-    struct dsp_cursor *cursor = &filling->sub->cursor;
     for (uint32_t i = 0; i < record->unit_count; i++) {
         const struct dsp_unit *unit = &record->units[i];
-        if (unit->first + unit->count <= cursor->next.index || !is_wanted(filling->sub, unit->topic))
+        if (is_passed(filling->sub, unit))
             continue;
         enum step step = take_unit(filling, record, unit, ret_err);
         if (step != STEP_ON)
             return step;
     }
-    *cursor = (struct dsp_cursor){.next = {.seq = record->seq + 1}, .pos = record->next};
+    pass(&filling->sub->cursor, record);
     return STEP_ON;
 }
 
@@ -216,4 +227,32 @@ enum dsp_fill_result dsp_sub_fill(struct dsp_sub *sub, struct dsp_encoder *encod
             return finish(&filling, DSP_SUB_TAIL);
     }
     return finish(&filling, DSP_SUB_MORE);
+}
+
+/* ---- passing ---- */
+
+static bool has_any(const struct dsp_sub *sub, const struct dsp_record *record)
+{
+    for (uint32_t i = 0; i < record->unit_count; i++)
+        if (!is_passed(sub, &record->units[i]))
+            return true;
+    return false;
+}
+
+bool dsp_sub_pass(struct dsp_sub *sub, struct dsp_source *source)
+{
+    for (unsigned passed = 0; passed < PASSED_MAX; passed++) {
+        struct dsp_record *record;
+        uint64_t next = 0;
+        enum cmq_err err = dsp_source_get(source, sub->cursor.next.seq, &sub->cursor.pos, &record, &next);
+        if (err != CMQ_OK)
+            return err == CMQ_ERR_AGAIN;
+        bool any = has_any(sub, record);
+        if (!any)
+            pass(&sub->cursor, record);
+        dsp_source_put(source, record);
+        if (any)
+            return false;
+    }
+    return false;
 }

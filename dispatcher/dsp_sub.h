@@ -38,6 +38,10 @@ struct dsp_sub {
 void dsp_sub_init(struct dsp_sub *ret_sub, uint64_t id, struct cmq_span pattern,
                   const struct dsp_cursor *cursor);
 
+/* For who waits at the end of the log, when that has moved: passes records of other topics, without a frame. True: it stands
+ * at the end again. False: dsp_sub_fill has something to say, or many records to look at. */
+bool dsp_sub_pass(struct dsp_sub *sub, struct dsp_source *source);
+
 enum dsp_fill_result {
     DSP_SUB_FRAME, /* the text is a frame to be sent; there may be more */
     DSP_SUB_TAIL,  /* nothing; ask again when the log has more */

@@ -107,9 +107,12 @@ static void on_asked(struct dsp_ws *ws)
     if (asks & DSP_ASK_RANG) {
         const uint64_t stored = dsp_source_stored(ws->source);
         ws->following = false;
-        dsp_hub_stored(dsp_v1_hub(ws->v1));
+        struct dsp_hub *hub = dsp_v1_hub(ws->v1);
+        dsp_hub_stored(hub);
         dsp_topics_stored(ws->topics);
         dsp_groups_poke(ws->groups);
+        if (hub->follow != UINT64_MAX)
+            dsp_ws_follow(ws, hub->follow);
         /* Who found nothing while the waiter was on its way relied on it: it goes again. */
         if (ws->clients != NULL)
             dsp_ws_follow(ws, stored);

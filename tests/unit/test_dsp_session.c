@@ -234,6 +234,32 @@ static void subscription_gets_what_comes(void **state)
     hear_nothing();
 }
 
+static void subscription_sleeps_on_while_others_are_meant(void **state)
+{
+    (void)state;
+    connect_first();
+    say("{\"id\":2,\"subscribe\":{\"topic\":\"o.*\"}}");
+    hear("{\"id\":2,\"ok\":...");
+    say("{\"id\":3,\"subscribe\":{\"topic\":\"p\"}}");
+    hear("{\"id\":3,\"ok\":...");
+    hear_nothing();
+    (void)fake_log_texts(event_log, "other", 1, 'x');
+    wanted = 0;
+    dsp_hub_stored(&hub);
+    assert_int_equal(wanted, 0);
+    assert_int_equal(hub.follow, 2); /* the log is waited for all the same */
+    (void)fake_log_texts(event_log, "p", 1, 'a');
+    dsp_hub_stored(&hub);
+    assert_int_equal(wanted, 1);
+    assert_int_equal(hub.follow, 3);
+    hear("{\"msgs\":{\"sub\":3,\"topic\":\"p\",\"items\":[" ITEM("2-0", "a0") "]}}");
+    hear_nothing();
+    (void)fake_log_texts(event_log, "o.eu", 1, 'b');
+    dsp_hub_stored(&hub);
+    assert_int_equal(wanted, 2);
+    hear("{\"msgs\":{\"sub\":2,\"topic\":\"o.eu\",\"items\":[" ITEM("3-0", "b0") "]}}");
+}
+
 static void subscriptions_have_their_turn_one_after_the_other(void **state)
 {
     (void)state;
@@ -708,6 +734,7 @@ int main(void)
         TEST(faults_of_commands_without_id_are_told_too),
         TEST(several_commands_are_answered_in_order),
         TEST(subscription_gets_what_comes),
+        TEST(subscription_sleeps_on_while_others_are_meant),
         TEST(subscriptions_have_their_turn_one_after_the_other),
         TEST(faults_of_subscribing_have_their_codes),
         TEST(messagepack_session_speaks_messagepack),

@@ -184,6 +184,33 @@ static void long_search_lets_others_have_their_turn(void **state)
     assert_frame(MSGS("t", ITEM("5001-0", "a0")));
 }
 
+static void who_waits_passes_what_is_not_its_own(void **state)
+{
+    (void)state;
+    assert_int_equal(subscribe("t", "earliest"), CMQ_OK);
+    assert_true(dsp_sub_pass(&sub, source));
+    (void)fake_log_texts(event_log, "other", 2, 'x');
+    (void)fake_log_texts(event_log, "another", 1, 'y');
+    assert_true(dsp_sub_pass(&sub, source));
+    assert_int_equal(sub.cursor.next.seq, 3);
+    (void)fake_log_texts(event_log, "other", 1, 'z');
+    (void)fake_log_texts(event_log, "t", 1, 'a');
+    assert_false(dsp_sub_pass(&sub, source));
+    assert_int_equal(sub.cursor.next.seq, 4);
+    assert_frame(MSGS("t", ITEM("4-0", "a0")));
+    assert_true(dsp_sub_pass(&sub, source));
+    (void)fake_log_texts(event_log, "other", 1, 'v');
+    fake_log_damage(event_log, 5);
+    assert_false(dsp_sub_pass(&sub, source));
+    assert_frame(GAP("5-0", "6-0", "damaged"));
+    assert_true(dsp_sub_pass(&sub, source));
+    for (int i = 0; i < 100; i++)
+        (void)fake_log_texts(event_log, "other", 1, 'w');
+    assert_false(dsp_sub_pass(&sub, source)); /* that many are for its turn */
+    assert_tail();
+    assert_int_equal(sub.cursor.next.seq, 106);
+}
+
 static void two_subscribers_share_what_was_opened_and_read(void **state)
 {
     (void)state;
@@ -379,6 +406,7 @@ int main(void)
         TEST(frame_never_has_more_bytes_than_its_limit),
         TEST(records_of_other_topics_are_not_decrypted),
         TEST(long_search_lets_others_have_their_turn),
+        TEST(who_waits_passes_what_is_not_its_own),
         TEST(two_subscribers_share_what_was_opened_and_read),
         TEST(messages_that_were_left_out_are_passed),
         TEST(messagepack_frame_counts_its_items),
