@@ -1,15 +1,15 @@
 #!/usr/bin/python3
 """tests/bench/slow_load.py: clients that keep a broker's connections busy with next to nothing.
 
-    slow_load.py HTTP_PORT WS_PORT --heads N --bodies N --unread N --idle N [--path P] [--interval S]
+    slow_load.py HTTP_PORT WS_PORT --heads N --bodies N --unread N --idle N [--interval S]
 
 heads   send the head of a POST one byte an interval, and never end it;
 bodies  send a whole head, and then the body one byte an interval;
 unread  send one request behind the other into a small window and read no reply;
 idle    WebSockets of the v1 protocol with a subscription to which nothing comes; they answer pings.
 
-Each of them takes the place of one that the broker ended, at its next turn. Turns are spread over the interval, so that the
-broker sees a steady trickle. Connections come from several loopback addresses, because the broker bounds those of one.
+Who was ended by the broker connects again. Turns are spread over the interval, and the first
+connections over several seconds, so that the broker sees a steady trickle of bytes and of new connections. Connections come from several loopback addresses, because the broker bounds those of one.
 
 A line of JSON is written when all are open and the unread ones are stuck, and one with the counts at the end of the input.
 
@@ -20,6 +20,7 @@ Callers: slow_clients.py.
 """
 
 import argparse
+import collections
 import errno
 import json
 import resource
@@ -31,9 +32,9 @@ import time
 
 ADDRESSES = 8
 TICK = 0.01
-OPEN_PER_TURN = 20  # new connections a tick, at most
+OPEN_PER_TICK = 4  # new connections, at most
 STUFF_BYTES = 65536  # of requests that an unread connection sends in a turn, at most
-SEGMENT_BYTES = 536  # of the unread ones: the peer's send buffer grows with the segments
+SEGMENT_BYTES = 1460  # of the unread ones, as on a real network; on loopback 64 KiB otherwise, and send buffers grow with them
 WS_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT)
 
@@ -74,6 +75,7 @@ class Slow:
             pass
         except OSError:
             sock.close()
+            self.load.closed.append(self)
             self.load.count("not_opened", self)
             return
         self.sock = sock
@@ -94,6 +96,7 @@ class Slow:
         del self.load.places[self.sock.fileno()]
         self.sock.close()
         self.sock = None
+        self.load.closed.append(self)
 
     def send(self, data):
         """Bytes that were taken; 0: none now. Ends the connection when it is gone."""
@@ -163,6 +166,7 @@ class Unread(Slow):
 
     def options(self, sock):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
 
     def begin(self):
@@ -177,7 +181,7 @@ class Unread(Slow):
         while self.sock is not None and sent < STUFF_BYTES:
             got = self.send(requests[self.at:])
             if got == 0:
-                self.settled = True
+                self.settled = self.settled or self.sock is not None
                 return
             sent += got
             self.at = (self.at + got) % len(requests)
@@ -267,7 +271,7 @@ class Load:
     def __init__(self, args):
         self.http = ("127.0.0.1", args.http_port)
         self.ws = ("127.0.0.1", args.ws_port)
-        request = f"GET {args.path} HTTP/1.1\r\nHost: slow\r\n\r\n".encode()
+        request = b"GET / HTTP/1.1\r\nHost: slow\r\n\r\n"
         self.requests = request * (16384 // len(request))
         self.interval = args.interval
         self.epoll = select.epoll()
@@ -276,8 +280,9 @@ class Load:
         kinds = ((Head, args.heads), (Body, args.bodies), (Unread, args.unread), (Idle, args.idle))
         self.slots = [kind(self, number) for kind, number in sorted(
             ((kind, number) for kind, count in kinds for number in range(count)), key=lambda entry: entry[1])]
-        self.next = 0.0
+        self.closed = collections.deque(self.slots)
         self.turns = 0
+        self.looks = []  # how many were open, once an interval since all were
 
     def count(self, what, place):
         """Counts by kind."""
@@ -285,25 +290,21 @@ class Load:
         counts[place.kind] = counts.get(place.kind, 0) + 1
 
     def take_turns(self, now):
-        """The turns that are due; who has no connection opens one."""
+        """The turns that are due, and some new connections."""
         due = int((now - self.began) / self.interval * len(self.slots))
-        opened = 0
-        while self.turns < due and opened < OPEN_PER_TURN:
+        while self.turns < due:
             place = self.slots[self.turns % len(self.slots)]
             self.turns += 1
-            if place.sock is None:
-                place.open()
-                opened += 1
-            else:
+            if place.sock is not None:
                 place.turn()
-        if opened == OPEN_PER_TURN:  # no burst of turns afterwards
-            self.began = now - self.turns * self.interval / len(self.slots)
+        for _ in range(min(len(self.closed), OPEN_PER_TICK)):
+            self.closed.popleft().open()
 
     def run(self):
         """Until the input ends."""
         self.began = time.monotonic()
         self.epoll.register(sys.stdin.fileno(), select.EPOLLIN)
-        ready = False
+        ready, looked = False, 0.0
         while True:
             for fd, events in self.epoll.poll(TICK, 256):
                 if fd == sys.stdin.fileno():
@@ -311,9 +312,13 @@ class Load:
                 place = self.places.get(fd)
                 if place is not None:
                     place.event(events)
-            self.take_turns(time.monotonic())
+            now = time.monotonic()
+            self.take_turns(now)
+            if ready and now >= looked + self.interval:
+                looked = now
+                self.looks.append(len(self.places))
             if not ready and all(place.settled for place in self.slots):
-                ready = True
+                ready, looked = True, now
                 print(json.dumps({"open": len(self.places), "counts": self.counts}), flush=True)
 
     def close(self):
@@ -329,7 +334,6 @@ def main():
     parser.add_argument("ws_port", type=int)
     for kind in ("heads", "bodies", "unread", "idle"):
         parser.add_argument("--" + kind, type=int, default=0)
-    parser.add_argument("--path", default="/", help="what the unread ones ask for")
     parser.add_argument("--interval", type=float, default=1.0, help="between two bytes of a connection")
     args = parser.parse_args()
     need = args.heads + args.bodies + args.unread + args.idle + 64
@@ -338,10 +342,10 @@ def main():
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(need, hard), hard))
     load = Load(args)
     load.run()
-    open_at_end = len(load.places)
+    open_mean = sum(load.looks) / max(1, len(load.looks))
     load.close()
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({"open": open_at_end, "counts": load.counts, "cpu_s": usage.ru_utime + usage.ru_stime}), flush=True)
+    print(json.dumps({"open_mean": open_mean, "open_least": min(load.looks, default=0), "counts": load.counts, "cpu_s": usage.ru_utime + usage.ru_stime}), flush=True)
 
 
 if __name__ == "__main__":
