@@ -235,7 +235,7 @@ void dsp_client_gone(struct dsp_ws *ws, struct dsp_client *client)
     /* The library does not say why it closed: silence for that long means that pings were not answered. */
     if (cmq_clock_mono_ns() - client->heard_ns + CMQ_NS_PER_S >= ws->silence_ns)
         cmq_ring_count(ws->ring, CMQ_COUNT_CLIENTS_DROPPED, 1);
-    else if (!ws->stopped && dsp_guard_is_fault(&client->guard, client->wsi))
+    else if (dsp_guard_is_fault(&client->guard, client->wsi))
         cmq_ring_count(ws->ring, CMQ_COUNT_PROTOCOL_ERRORS, 1);
     clients_remove(ws, client);
     cmq_grant_put(&client->grant);

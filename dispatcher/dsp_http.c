@@ -158,7 +158,7 @@ int dsp_http_check_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *busy_
     if (fault == NULL && busy_reason != NULL)
         fault = &busy;
     if (fault != NULL)
-        cmq_log(CMQ_LOG_INFO, CMQ_EV_CLIENT_REFUSED, "status=%u reason=%s", fault->status, fault->slug);
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED, "status=%u reason=%s", fault->status, fault->slug);
     else if (is_root(path)) /* its clients cannot say who they are later */
         fault = dsp_door_check(ws, wsi, CMQ_RIGHT_CONSUME,
                                cmq_span_make(CMQ_TOPIC_DEFAULT, sizeof(CMQ_TOPIC_DEFAULT) - 1));

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "common/log/cmq_log.h"
+
 #include "dispatcher/dsp_item.h"
 
 enum {
@@ -486,6 +488,12 @@ void dsp_session_recheck(struct dsp_session *session)
     if (session->closing != DSP_CLOSE_NONE || dsp_access_is_nobody(&session->grant) ||
         dsp_access_is_live(session->hub->access, &session->grant))
         return;
+    char text[CMQ_ADDRESS_TEXT_BYTES];
+    struct cmq_log_quoted quoted;
+    const char *name = cmq_grant_name(&session->grant);
+    cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED, "where=v1 close=%d reason=revoked name=%s address=%s",
+            DSP_CLOSE_REVOKED, cmq_log_quote(&quoted, name, strlen(name)),
+            cmq_address_text(&session->address, text));
     session->closing = DSP_CLOSE_REVOKED;
     session->hub->want(session);
 }

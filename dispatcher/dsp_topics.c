@@ -358,7 +358,7 @@ static int on_received(struct conn *conn, size_t bytes)
     if (!dsp_guard_received(&conn->guard, &setup->guard, conn->wsi, bytes) ||
         conn->received_bytes > setup->receive_bytes_max ||
         announced > setup->receive_bytes_max - conn->received_bytes) {
-        cmq_log(CMQ_LOG_INFO, CMQ_EV_CLIENT_REFUSED, "where=topic close=%d", DSP_CLOSE_TOO_LARGE);
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED, "where=topic close=%d", DSP_CLOSE_TOO_LARGE);
         lws_close_reason(conn->wsi, (enum lws_close_status)DSP_CLOSE_TOO_LARGE, NULL, 0);
         return -1;
     }
@@ -382,7 +382,7 @@ void dsp_topics_look(struct dsp_topics *topics, uint64_t now_ns)
         if (conn->http || conn->closing != 0 ||
             dsp_guard_look(&conn->guard, &topics->setup.guard, conn->wsi, now_ns))
             continue;
-        cmq_log(CMQ_LOG_INFO, CMQ_EV_CLIENT_REFUSED, "where=topic close=%d", DSP_CLOSE_PROTOCOL);
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED, "where=topic close=%d", DSP_CLOSE_PROTOCOL);
         close_soon(conn, DSP_CLOSE_PROTOCOL);
     }
 }

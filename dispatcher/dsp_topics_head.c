@@ -223,7 +223,7 @@ const struct dsp_problem *dsp_topics_examine(const struct dsp_topics_setup *setu
         problem = check_place(setup, asked, ret_feed);
     }
     if (problem != NULL)
-        cmq_log(CMQ_LOG_INFO, CMQ_EV_CLIENT_REFUSED, "status=%u reason=%s", problem->status, problem->slug);
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED, "status=%u reason=%s", problem->status, problem->slug);
     return problem;
 }
 

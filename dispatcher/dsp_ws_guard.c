@@ -5,6 +5,7 @@
 
 #include "common/base/cmq_clock.h"
 #include "dispatcher/dsp_sock.h"
+#include "dispatcher/dsp_ws_int.h"
 
 enum {
     CLIENT_HEAD_BYTES = 6,       /* of a frame of a client, with its mask; longer ones have 2 or 8 more */
@@ -111,7 +112,8 @@ static bool blames_peer(unsigned code)
 bool dsp_guard_is_fault(const struct dsp_guard *guard, struct lws *wsi)
 {
     uint8_t byte;
-    if (guard->ended)
+    const struct dsp_ws *ws = lws_context_user(lws_get_context(wsi));
+    if (guard->ended || ws->stopped) /* all end with the library */
         return false;
     if (lws_get_close_length(wsi) >= 2) {
         const uint8_t *code = lws_get_close_payload(wsi);

@@ -20,13 +20,16 @@ import base64
 import json
 import os
 import re
+import shutil
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
 from broker import Broker, wait_until  # noqa: E402
 from cases import HOST, WAIT_S, Http  # noqa: E402
+from tokens import TokenFile  # noqa: E402
 from v1client import FORMATS  # noqa: E402
 from wsclient import WsClient, WsClosed  # noqa: E402
 
@@ -37,7 +40,9 @@ BROKERS = {
     "heartbeat": {"dispatcher.ping_s": 1},
     "retention": {"log.segment_bytes": "1M", "log.retention_bytes": "3M", "ingest.request_bytes_max": "256K",
                   "ingest.message_bytes_max": "256K"},
+    "tokens": {},
 }
+TOKEN = "cmq_" + 43 * "A"  # of the page
 
 
 def blocks():
@@ -151,7 +156,14 @@ class Protocol(unittest.TestCase):
     maxDiff = None
 
     def begin(self, kind):
-        broker = Broker(settings=BROKERS[kind]).start()
+        settings = dict(BROKERS[kind])
+        if kind == "tokens":
+            directory = tempfile.mkdtemp(prefix="cmq-tokens-")
+            self.addCleanup(shutil.rmtree, directory)
+            tokens = TokenFile(directory)
+            tokens.add("page", TOKEN, subscribe="orders.*")
+            settings["tokens.file"] = tokens.path
+        broker = Broker(settings=settings).start()
         self.addCleanup(broker.abandon)
         http = Http(broker)
         self.addCleanup(http.close)
