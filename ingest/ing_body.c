@@ -102,13 +102,26 @@ void ing_body_init(struct ing_body *body, size_t expected_bytes)
     body->bytes = 0;
     body->capacity = 0;
     body->expected_bytes = expected_bytes;
+    body->by_capacity = false;
 }
 
-static enum cmq_err grow(struct ing_body_pool *pool, struct ing_body *body, size_t need)
+void ing_body_init_stream(struct ing_body *body)
+{
+    ing_body_init(body, 0);
+    body->by_capacity = true;
+}
+
+/* For so much content a block of this class. */
+static unsigned class_for(const struct ing_body *body, size_t need)
 {
     size_t first = body->expected_bytes < FIRST_BYTES_MAX ? body->expected_bytes : FIRST_BYTES_MAX;
     unsigned class = class_of(need > first ? need : first);
     cmq_assert(class < ING_BODY_CLASSES);
+    return class;
+}
+
+static enum cmq_err move_to(struct ing_body_pool *pool, struct ing_body *body, unsigned class)
+{
     uint8_t *block = take_block(pool, class);
     if (block == NULL)
         return CMQ_ERR_NOMEM;
@@ -121,10 +134,12 @@ static enum cmq_err grow(struct ing_body_pool *pool, struct ing_body *body, size
     return CMQ_OK;
 }
 
-/* What of the content counts against the pool: nothing while it is in the connection's own array. */
+/* What counts against the pool: nothing while the content is in the connection's own array. */
 static size_t counted(const struct ing_body *body)
 {
-    return body->block != NULL ? body->bytes : 0;
+    if (body->block == NULL)
+        return 0;
+    return body->by_capacity ? body->capacity : body->bytes;
 }
 
 enum cmq_err ing_body_append(struct ing_body_pool *pool, struct ing_body *body, const void *data,
@@ -136,10 +151,15 @@ enum cmq_err ing_body_append(struct ing_body_pool *pool, struct ing_body *body, 
         body->bytes = need;
         return CMQ_OK;
     }
-    size_t more = need - counted(body);
+    const bool grows = need > body->capacity;
+    const unsigned class = grows ? class_for(body, need) : 0;
+    size_t counts = need;
+    if (body->by_capacity)
+        counts = grows ? (size_t)1 << class : body->capacity;
+    size_t more = counts - counted(body);
     if (!ing_body_pool_reserve(pool, more))
         return CMQ_ERR_FULL;
-    enum cmq_err err = need > body->capacity ? grow(pool, body, need) : CMQ_OK;
+    enum cmq_err err = grows ? move_to(pool, body, class) : CMQ_OK;
     if (err != CMQ_OK) {
         ing_body_pool_release(pool, more);
         return err;
@@ -149,20 +169,36 @@ enum cmq_err ing_body_append(struct ing_body_pool *pool, struct ing_body *body, 
     return CMQ_OK;
 }
 
-void ing_body_drop(struct ing_body_pool *pool, struct ing_body *body, size_t bytes)
+/* Gives a large block back for a smaller one, or for the connection's own array. */
+static void shrink(struct ing_body_pool *pool, struct ing_body *body)
+{
+    const size_t before = body->capacity;
+    if (body->bytes > ING_BODY_SMALL_BYTES) {
+        if (move_to(pool, body, class_of(body->bytes)) == CMQ_OK)
+            ing_body_pool_release(pool, before - body->capacity);
+        return;
+    }
+    memcpy(body->small, body->block, body->bytes);
+    give_block(pool, body->block, before);
+    body->block = NULL;
+    body->capacity = 0;
+    ing_body_pool_release(pool, before);
+}
+
+void ing_body_drop(struct ing_body_pool *pool, struct ing_body *body, size_t bytes, size_t keep_bytes_max)
 {
     uint8_t *content = body->block != NULL ? body->block : body->small;
-    cmq_assert(bytes <= body->bytes);
+    cmq_assert(body->by_capacity && bytes <= body->bytes);
     memmove(content, content + bytes, body->bytes - bytes);
     body->bytes -= bytes;
-    if (body->block != NULL)
-        ing_body_pool_release(pool, bytes);
+    if (body->block != NULL && body->capacity > keep_bytes_max && body->bytes <= body->capacity / 4)
+        shrink(pool, body);
 }
 
 void ing_body_clear(struct ing_body_pool *pool, struct ing_body *body)
 {
     if (body->block != NULL) {
-        atomic_fetch_sub_explicit(&pool->received_bytes, body->bytes, memory_order_relaxed);
+        ing_body_pool_release(pool, counted(body));
         give_block(pool, body->block, body->capacity);
     }
     body->block = NULL;

@@ -6,8 +6,8 @@
  *         unchanged.
  * Callers: a body: one thread at a time. The pool: any thread.
  *
- * Memory is bounded: bytes received and not yet parsed never exceed received_bytes_max over all connections,
- * besides ING_BODY_SMALL_BYTES a connection; free blocks that are kept never exceed kept_bytes_max.
+ * Memory is bounded: bytes received and not yet parsed (of streams: their blocks) never exceed received_bytes_max over all
+ * connections, besides ING_BODY_SMALL_BYTES a connection; free blocks that are kept never exceed kept_bytes_max.
  */
 #ifndef ING_BODY_H
 #define ING_BODY_H
@@ -38,6 +38,7 @@ struct ing_body {
     size_t bytes;
     size_t capacity;       /* of block */
     size_t expected_bytes; /* from Content-Length; 0 when it isn't known */
+    bool by_capacity;      /* counts with all of its block: one that is emptied and filled again */
     uint8_t small[ING_BODY_SMALL_BYTES + CMQ_JSON_PADDING];
 };
 
@@ -55,8 +56,11 @@ void ing_body_pool_release(struct ing_body_pool *pool, size_t bytes);
 void ing_body_init(struct ing_body *body, size_t expected_bytes);
 CMQ_MUST_USE enum cmq_err ing_body_append(struct ing_body_pool *pool, struct ing_body *body, const void *data,
                                           size_t bytes);
-/* Forgets the first `bytes` bytes of the content; a block stays for what comes. */
-void ing_body_drop(struct ing_body_pool *pool, struct ing_body *body, size_t bytes);
+/* Starts an empty body that is filled, emptied in part, and filled again. */
+void ing_body_init_stream(struct ing_body *body);
+/* Forgets the first `bytes` bytes of such a body. Its block stays for what comes, unless it is larger than keep_bytes_max and
+ * mostly empty. */
+void ing_body_drop(struct ing_body_pool *pool, struct ing_body *body, size_t bytes, size_t keep_bytes_max);
 /* Forgets the content and returns the block. Fine on a zeroed or cleared body. */
 void ing_body_clear(struct ing_body_pool *pool, struct ing_body *body);
 

@@ -159,6 +159,7 @@ static void open_connection(struct ing_http *http, struct MHD_Connection *connec
     cmq_ring_gauge(http->ring, CMQ_COUNT_CLIENTS, http->open);
     conn->counted = cmq_address_counts_add(http->addresses, &conn->address, http->address_connections_max);
     http->refused += !conn->counted;
+    http->adding -= http->adding != 0;
     pthread_mutex_unlock(&http->mutex);
     cmq_ring_count(http->ring, conn->counted ? CMQ_COUNT_CLIENTS_TOTAL : CMQ_COUNT_REFUSED_ADDRESS, 1);
     /* Ends it: the library reads the end of the stream, and on_target lets nothing through that came before. */
@@ -215,22 +216,26 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *
 
 /* ---- start and stop ---- */
 
-/* One of an address that has too many open costs the library nothing. */
-static bool is_crowded(struct ing_http *http, const struct sockaddr *peer)
+/* Whether there is room for one more, in all and of this address. The limit is not left to the library: when it finds its own
+ * reached while it adds a connection, it keeps a mutex for ever, and the worker stands still. */
+static bool let_in(struct ing_http *http, const struct sockaddr *peer)
 {
     const struct cmq_address address = cmq_address_of(peer);
     pthread_mutex_lock(&http->mutex);
-    bool crowded = cmq_address_counts_of(http->addresses, &address) >= http->address_connections_max;
-    http->refused += crowded;
+    bool room = http->open + http->adding < http->connections_max &&
+                cmq_address_counts_of(http->addresses, &address) < http->address_connections_max;
+    http->adding += room;
+    http->given += room;
+    http->refused += !room;
     pthread_mutex_unlock(&http->mutex);
-    return crowded;
+    return room;
 }
 
 /* In the acceptor's thread. The library closes the socket if it does not want it. */
 static void take_connection(void *context, int fd, const struct sockaddr *address, socklen_t address_bytes)
 {
     struct ing_http *http = context;
-    if (is_crowded(http, address)) {
+    if (!let_in(http, address)) {
         cmq_ring_count(http->ring, CMQ_COUNT_REFUSED_ADDRESS, 1);
         (void)close(fd);
         return;
@@ -238,15 +243,20 @@ static void take_connection(void *context, int fd, const struct sockaddr *addres
     (void)MHD_add_connection(http->daemon, fd, address, address_bytes);
 }
 
-static struct MHD_Daemon *start_daemon(struct ing_http *http, const struct ing_http_setup *setup)
+static size_t fit_connections(unsigned connections_max)
 {
-    unsigned connections = ing_listen_fit(setup->connections_max);
-    if (connections < setup->connections_max)
+    unsigned connections = ing_listen_fit(connections_max);
+    if (connections < connections_max)
         cmq_log(CMQ_LOG_WARN, CMQ_EV_LISTENING,
                 "connections_max=%u text=\"lowered to the limit of open files\"", connections);
+    return connections;
+}
+
+static struct MHD_Daemon *start_daemon(struct ing_http *http, const struct ing_http_setup *setup)
+{
     unsigned pool = setup->threads > 1 ? setup->threads : 0;
-    if (connections < pool)
-        connections = pool;
+    /* More than let_in ever lets in, for each worker, whatever their shares are. */
+    unsigned connections = ((unsigned)http->connections_max + 1) * (pool + 1);
     struct MHD_OptionItem pool_option[] = {{MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)pool, NULL},
                                            {MHD_OPTION_END, 0, NULL}};
     if (pool == 0)
@@ -306,6 +316,7 @@ static struct ing_http *make(const struct ing_http_setup *setup, const struct in
     http->tls = setup->tls;
     http->head_limits = setup->head_limits;
     http->address_connections_max = setup->address_connections_max;
+    http->connections_max = fit_connections(setup->connections_max);
     http->messages_rate = setup->messages_rate;
     http->bytes_rate = setup->bytes_rate;
     http->metrics = setup->metrics;
@@ -356,16 +367,21 @@ uint16_t ing_http_port(const struct ing_http *http)
     return ing_accept_port(http->acceptor);
 }
 
+/* Once a sweep. */
 static void tell_refused(struct ing_http *http)
 {
     pthread_mutex_lock(&http->mutex);
     const uint64_t refused = http->refused;
     http->refused = 0;
+    /* The library drops one for want of memory without a word. Within a sweep it has begun with all others. */
+    if (http->given == http->given_seen)
+        http->adding = 0;
+    http->given_seen = http->given;
     pthread_mutex_unlock(&http->mutex);
     if (refused != 0)
         cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED,
-                "count=%" PRIu64
-                " text=\"connections refused: an address has ingest.address_connections_max\"",
+                "count=%" PRIu64 " text=\"connections refused: ingest.connections_max, or "
+                                 "address_connections_max of one address\"",
                 refused);
 }
 

@@ -74,7 +74,10 @@ static struct ing_problem prepare_body(struct conn *conn, const struct ing_head 
     const struct ing_problem busy = ing_problem_make(ING_PROBLEM_BUSY, NULL);
     const bool known = head->has_length && head->coding == ING_CODING_NONE;
     const bool streamed = conn->method == ING_METHOD_POST && conn->format == ING_FORMAT_LINES;
-    ing_body_init(&conn->body, known && !streamed ? (size_t)head->content_length : 0);
+    if (streamed)
+        ing_body_init_stream(&conn->body);
+    else
+        ing_body_init(&conn->body, known ? (size_t)head->content_length : 0);
     if (head->coding == ING_CODING_GZIP && conn->method == ING_METHOD_POST) {
         if (!ing_body_pool_reserve(pool, ING_GZIP_BYTES))
             return busy;

@@ -28,7 +28,7 @@ static void stop(struct conn *conn, struct ing_problem problem)
 static void drop_lines(struct conn *conn, size_t bytes, uint64_t lines)
 {
     struct ing_stream *stream = conn->stream;
-    ing_body_drop(&conn->http->pool, &conn->body, bytes);
+    ing_body_drop(&conn->http->pool, &conn->body, bytes, 4 * conn->http->stream_record_bytes);
     stream->whole_bytes -= cmq_min_u64(bytes, stream->whole_bytes);
     stream->line += lines;
     stream->opened_ns = conn->body.bytes != 0 ? cmq_clock_mono_ns() : 0;

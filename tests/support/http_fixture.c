@@ -32,7 +32,7 @@ int fixture_start(void **state, unsigned threads, enum ing_ack ack, bool can_be_
     const struct ing_http_setup setup = {
         .listen = "127.0.0.1",
         .threads = threads,
-        .connections_max = 64,
+        .connections_max = CONNECTIONS_MAX,
         .idle_s = 60,
         .request_bytes_max = REQUEST_BYTES_MAX,
         .receive_bytes_max = 64u << 20,
@@ -93,6 +93,12 @@ int fixture_stop(void **state)
 
 struct client *client_dial(struct fixture *fixture)
 {
+    return client_dial_from(fixture, INADDR_LOOPBACK);
+}
+
+struct client *client_dial_from(struct fixture *fixture, uint32_t source)
+{
+    const struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(source)};
     struct client *client = calloc(1, sizeof *client);
     assert_non_null(client);
     const struct sockaddr_in address = {.sin_family = AF_INET,
@@ -102,6 +108,7 @@ struct client *client_dial(struct fixture *fixture)
     client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(client->fd >= 0);
     assert_int_equal(setsockopt(client->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+    assert_int_equal(bind(client->fd, (const struct sockaddr *)&own, sizeof own), 0);
     assert_int_equal(connect(client->fd, (const struct sockaddr *)&address, sizeof address), 0);
     return client;
 }

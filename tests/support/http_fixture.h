@@ -15,7 +15,12 @@
 #include "ingest/ing_http.h"
 #include "tests/support/fake_ring.h"
 
-enum { ADDRESS_CONNECTIONS_MAX = 48, STREAM_RECORD_BYTES = 4096, STREAM_ERRORS_MAX = 3 };
+enum {
+    CONNECTIONS_MAX = 64,
+    ADDRESS_CONNECTIONS_MAX = 48,
+    STREAM_RECORD_BYTES = 4096,
+    STREAM_ERRORS_MAX = 3
+};
 enum { REQUEST_BYTES_MAX = 1 << 20, MESSAGE_BYTES_MAX = 1000, WAITING_BYTES_MAX = 1 << 16, LONG_MS = 60000 };
 #define LONG_NS (LONG_MS * CMQ_NS_PER_MS)
 
@@ -49,6 +54,8 @@ void fixture_stop_waits(struct fixture *fixture);
 void fixture_expect_record(struct fixture *fixture, size_t index, const char *const *want, uint32_t count);
 
 struct client *client_dial(struct fixture *fixture);
+/* From another address of loopback. */
+struct client *client_dial_from(struct fixture *fixture, uint32_t source);
 void client_hang_up(struct client *client);
 bool client_put(struct client *client, const void *data, size_t bytes);
 void client_say(struct client *client, const char *text);

@@ -137,6 +137,50 @@ static void no_more_than_the_limit_is_kept(void **state)
     assert_int_equal(fixture->pool.kept_bytes, 65536);
 }
 
+static void a_body_that_is_emptied_in_part_keeps_the_rest(void **state)
+{
+    struct fixture *fixture = *state;
+    ing_body_init_stream(&fixture->body);
+    assert_int_equal(append(fixture, &fixture->body, 20000), CMQ_OK);
+    ing_body_drop(&fixture->pool, &fixture->body, 251 * 7 * 8, 65536); /* byte_at begins anew there */
+    assert_int_equal(fixture->body.bytes, 20000 - 251 * 7 * 8);
+    assert_int_equal(ing_body_span(&fixture->body).data[0], byte_at(251 * 7 * 8));
+    /* All of its block counts, however little is in it. */
+    assert_int_equal(fixture->pool.received_bytes, 32768);
+    ing_body_drop(&fixture->pool, &fixture->body, fixture->body.bytes, 65536);
+    assert_int_equal(fixture->pool.received_bytes, 32768);
+    assert_non_null(fixture->body.block);
+    ing_body_clear(&fixture->pool, &fixture->body);
+    assert_int_equal(fixture->pool.received_bytes, 0);
+}
+
+static void a_large_block_that_is_mostly_empty_is_given_back(void **state)
+{
+    struct fixture *fixture = *state;
+    ing_body_init_stream(&fixture->body);
+    assert_int_equal(append(fixture, &fixture->body, 40000), CMQ_OK);
+    assert_int_equal(fixture->pool.received_bytes, 65536);
+    ing_body_drop(&fixture->pool, &fixture->body, 35000, 16384);
+    assert_int_equal(fixture->body.capacity, 8192);
+    assert_int_equal(fixture->pool.received_bytes, 8192);
+    assert_int_equal(ing_body_span(&fixture->body).data[4999], byte_at(39999));
+    ing_body_drop(&fixture->pool, &fixture->body, 4500, 4096);
+    assert_null(fixture->body.block);
+    assert_int_equal(fixture->pool.received_bytes, 0);
+    assert_int_equal(ing_body_span(&fixture->body).data[499], byte_at(39999));
+}
+
+static void what_is_reserved_counts_like_bodies(void **state)
+{
+    struct fixture *fixture = *state;
+    ing_body_init(&fixture->body, 0);
+    assert_true(ing_body_pool_reserve(&fixture->pool, RECEIVED_MAX - 5000));
+    assert_int_equal(append(fixture, &fixture->body, 6000), CMQ_ERR_FULL);
+    assert_int_equal(append(fixture, &fixture->body, 5000), CMQ_OK);
+    assert_false(ing_body_pool_reserve(&fixture->pool, 1));
+    ing_body_pool_release(&fixture->pool, RECEIVED_MAX - 5000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +190,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(all_bodies_together_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(blocks_are_used_again_and_given_back, setup, teardown),
         cmocka_unit_test_setup_teardown(no_more_than_the_limit_is_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_body_that_is_emptied_in_part_keeps_the_rest, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_large_block_that_is_mostly_empty_is_given_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_reserved_counts_like_bodies, setup, teardown),
     };
     return cmocka_run_group_tests_name("ing_body", tests, NULL, NULL);
 }
