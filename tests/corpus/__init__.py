@@ -2,6 +2,7 @@
 
     http_requests.py   raw HTTP requests
     ws_streams.py      WebSocket handshakes and byte streams
+    reads.py           requests for /t/{topic}/...
     bodies.py          bodies of one message, and of JSON
     formats.py         bodies of JSON lines, MessagePack and CloudEvents
     identity.py        tokens: who is let in, who is not, and what each may

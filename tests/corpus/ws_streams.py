@@ -398,6 +398,15 @@ def fragments():
         raw = [frame(TEXT if i == 0 else CONTINUATION, part, fin=i == len(parts) - 1) for i, part in enumerate(parts)]
         yield v1(f"fragments-{count}", b"".join(raw), ok(2), alive(), after=EITHER)
         yield v1(f"fragments-{count}-one-by-one", raw, ok(2), alive(), after=EITHER)
+    # dispatcher.fragments_max is 64.
+    parts = [frame(TEXT if i == 0 else CONTINUATION, PING_2 if i == 0 else b" ", fin=i == 63) for i in range(64)]
+    yield v1("fragments-64", b"".join(parts), ok(2), alive(), after=EITHER)
+    parts = [frame(TEXT if i == 0 else CONTINUATION, PING_2 if i == 0 else b" ", fin=i == 64) for i in range(65)]
+    yield v1("fragments-65", b"".join(parts), close_if_read(3501), after=EITHER)
+    yield v1("fragments-for-ever", text(b" ", fin=False) + frame(CONTINUATION, b" ", fin=False) * 30000, close_if_read(3501),
+             after=EITHER)
+    yield v1("fragments-empty-for-ever", text(b"", fin=False) + frame(CONTINUATION, fin=False) * 30000, close_if_read(3501),
+             after=EITHER)
     yield v1("fragments-empty", text(b"", fin=False) + frame(CONTINUATION, PING_2, fin=False) + frame(CONTINUATION), ok(2), alive(),
              after=EITHER)
     yield v1("fragments-all-empty", text(b"", fin=False) + frame(CONTINUATION, fin=False) + frame(CONTINUATION), close(3500))
@@ -485,6 +494,7 @@ def root():
     yield case("at-limit", text("x" * RECEIVE_BYTES_MAX), alive(None))
     yield case("above-limit", text("x" * (RECEIVE_BYTES_MAX + 1)), close_if_read(1009))
     yield case("above-limit-in-fragments", text("x" * 40000, fin=False) + frame(CONTINUATION, b"x" * 40000), close_if_read(1009))
+    yield case("fragments-for-ever", text("x", fin=False) + frame(CONTINUATION, b"x", fin=False) * 30000, close_if_read(1009))
     yield case("bad-utf8", text(b"\xff"), close(1007))
     yield case("rsv", text("x", rsv=4), close(1002))
     yield case("opcode", frame(3, b"x"), close(1002))

@@ -14,7 +14,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "
 
 from broker import STAGES, Broker, wait_until  # noqa: E402
 from cases import HOST, WAIT_S, Case, Http, ids_of  # noqa: E402
-from corpus import bodies, formats, http_requests, identity, known, replay, ws_streams  # noqa: E402
+from corpus import bodies, formats, http_requests, identity, known, reads, replay, ws_streams  # noqa: E402
 from tokens import TokenFile  # noqa: E402
 from v1client import V1Client  # noqa: E402
 
@@ -54,6 +54,9 @@ class Watcher:
 def setUpModule():
     broker = SHARED["broker"] = Broker(settings=SETTINGS).start()
     wait_until(lambda: is_ready(broker), WAIT_S, "the broker is ready", 0.05)
+    client = Http(broker)
+    client.publish("corpus.first", "so that the log has a message")
+    client.close()
     SHARED["pids"] = {key: process.child.pid for key, process in broker.processes.items()}
     SHARED["watcher"] = Watcher(broker)
 
@@ -176,6 +179,10 @@ class Corpus(Case):
         judge(self, replay.run_ws(self.one.ws_port, cases))
         self.assertGreater(self.counted("dispatcher", "clients_total"), 0)
 
+    def replay_reads(self, cases):
+        judge(self, replay.run_http(self.one.ws_port, [case for case in cases if isinstance(case, replay.HttpCase)]))
+        judge(self, replay.run_ws(self.one.ws_port, [case for case in cases if isinstance(case, replay.WsCase)]))
+
     def replay_ws_port(self, cases):
         judge(self, replay.run_http(self.one.ws_port, cases))
 
@@ -195,6 +202,8 @@ for each in formats.GROUPS:
     setattr(Corpus, f"test_formats_{each}", test_of(Corpus.replay_bodies, formats.bodies, each))
 for each in ws_streams.GROUPS:
     setattr(Corpus, f"test_websocket_{each}", test_of(Corpus.replay_ws, ws_streams.cases, each))
+for each in reads.GROUPS:
+    setattr(Corpus, f"test_{each}", test_of(Corpus.replay_reads, reads.cases, each))
 setattr(Corpus, "test_websocket_port_http", test_of(Corpus.replay_ws_port, ws_streams.http_cases))
 
 
@@ -256,6 +265,7 @@ class Size(unittest.TestCase):
     def test_the_corpus_has_its_size_and_no_name_twice(self):
         counts = {}
         for kind, module, make in (("requests", http_requests, http_requests.cases), ("streams", ws_streams, ws_streams.cases),
+                                   ("reads", reads, reads.cases),
                                    ("bodies", bodies, bodies.bodies), ("bodies", formats, formats.bodies)):
             names = [case.name for group in module.GROUPS for case in make(group)]
             self.assertEqual(len(names), len(set(names)))
