@@ -657,7 +657,9 @@ class Traffic(TlsCase):
         # It asks first whether it may send (Expect: 100-continue), and would rather speak HTTP/2.
         for words in ("-H", "Expect: 100-continue", "--data-binary", "@" + large), ("--http2", "-d", "short"):
             self.assertEqual("durable", json.loads(curl("-H", "Content-Type: text/plain", *words, url))["ack"])
-        self.assertIn("CipherMQ", curl(f"https://{HOST}:{broker.ws_port}/"))
+        page = f"https://{HOST}:{broker.ws_port}/t/curl/json?since=earliest&limit=2"
+        items = [json.loads(line) for line in curl(page).splitlines()]
+        self.assertEqual([1000000, "short"], [len(items[0]["data"]), items[1]["data"]])
 
     def test_pipelined_requests_in_one_record_are_all_answered(self):
         broker = self.tls_broker()
