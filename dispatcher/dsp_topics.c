@@ -29,19 +29,16 @@ struct conn {
     struct cmq_grant grant;
     struct dsp_guard guard;       /* of a WebSocket */
     lws_sorted_usec_list_t timer; /* the next heartbeat, or the end of json's wait */
-    uint64_t acked_bytes;
-    uint64_t heard_ns;    /* when the peer last gave a sign of life */
-    uint64_t progress_ns; /* when it last took something, or when a text was written */
-    uint64_t written_ns;
+    uint64_t acked_bytes, written_ns, wait_ms;
+    uint64_t heard_ns;     /* when the peer last gave a sign of life */
+    uint64_t progress_ns;  /* when it last took something, or when a text was written */
     size_t received_bytes; /* of the message that it is sending */
     uint64_t head_bytes;   /* HTTP: that it sent until its request was whole */
     int closing;           /* WebSocket: the code; HTTP: anything. 0: it goes on */
-    uint64_t wait_ms;
     bool http, page, chunked, probing;
     bool quiet; /* HTTP: the library was told not to read */
-    bool hello_due, beat_due;
-    bool busy; /* a text may be on its way */
-    bool asleep;
+    bool hello_due, beat_due, asleep;
+    bool busy;  /* a text may be on its way */
     bool ended; /* nothing will be written any more */
 };
 
@@ -113,10 +110,16 @@ static void wake(struct conn *conn)
 
 void dsp_topics_stored(struct dsp_topics *topics)
 {
-    while (topics->sleeping != NULL) {
-        struct conn *conn = topics->sleeping;
-        wake(conn);
-        want(conn);
+    const struct dsp_topics_setup *setup = &topics->setup;
+    struct conn *next;
+    for (struct conn *conn = topics->sleeping; conn != NULL; conn = next) {
+        next = conn->sleep_next;
+        if (dsp_sub_pass(&conn->feed.sub, setup->source)) {
+            setup->follow(setup->context, conn->feed.sub.cursor.next.seq);
+        } else {
+            wake(conn);
+            want(conn);
+        }
     }
 }
 
@@ -359,8 +362,8 @@ static int on_received(struct conn *conn, size_t bytes)
         conn->received_bytes > setup->receive_bytes_max ||
         announced > setup->receive_bytes_max - conn->received_bytes) {
         cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED, "where=topic close=%d", DSP_CLOSE_TOO_LARGE);
-        lws_close_reason(conn->wsi, (enum lws_close_status)DSP_CLOSE_TOO_LARGE, NULL, 0);
-        return -1;
+        close_soon(conn, DSP_CLOSE_TOO_LARGE);
+        return 0;
     }
     if (announced == 0 && lws_is_final_fragment(conn->wsi))
         conn->received_bytes = 0;
