@@ -209,6 +209,29 @@ lacks "$out" "were added"
 [ "$sum" = "$(sha256sum "$CIPHERMQ_HOME/ciphermq.conf")" ] || fail "the file was changed again"
 ok "an old configuration file"
 
+# ---- with TLS and tokens up restarts the stages, and its proof speaks both; the proof's token is gone afterwards
+cp "$CIPHERMQ_HOME/ciphermq.conf" "$work/clear.conf"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$work/tls.key" -out "$work/tls.crt" \
+    -subj /CN=broker.example.com -days 2 2>/dev/null
+chmod 600 "$work/tls.key"
+printf '\n[tls]\ncert_file = %s\nkey_file = %s\n\n[tokens]\nfile = %s\n' "$work/tls.crt" "$work/tls.key" \
+    "$CIPHERMQ_HOME/tokens" >>"$CIPHERMQ_HOME/ciphermq.conf"
+token=$(ctl token create shop --publish shop 2>/dev/null | head -1)
+out=$("$root/deploy/up" 2>&1) || fail "up with TLS: $out"
+has "$out" "proof: one message"
+has "$out" "https://127.0.0.1:$CIPHERMQ_HTTP_PORT/input"
+has "$out" "wss://127.0.0.1:$CIPHERMQ_WS_PORT/"
+lacks "$(ctl token list)" "deploy-proof"
+shop() {
+    curl -sS -k --noproxy '*' -m 10 -o /dev/null -w '%{http_code}' "$@" -d x "https://127.0.0.1:$CIPHERMQ_HTTP_PORT/v1/topics/shop"
+}
+[ "$(shop -H "Authorization: Bearer $token")" = 200 ] || fail "a token is refused"
+[ "$(shop)" = 401 ] || fail "nobody is let in"
+cp "$work/clear.conf" "$CIPHERMQ_HOME/ciphermq.conf"
+out=$("$root/deploy/up" 2>&1) || fail "up in clear text again: $out"
+has "$out" "http://127.0.0.1:$CIPHERMQ_HTTP_PORT/input"
+ok "TLS and tokens"
+
 # ---- down --discard removes rings and messages and keeps the keys; purge removes all
 sum=$(sha256sum "$CIPHERMQ_HOME"/keys/kek)
 name=$(sed -n 's/^instance = //p' "$CIPHERMQ_HOME/ciphermq.conf")
