@@ -38,8 +38,7 @@ struct conn {
     bool http, page, chunked, probing;
     bool quiet; /* HTTP: the library was told not to read */
     bool hello_due, beat_due, asleep;
-    bool busy;  /* a text may be on its way */
-    bool ended; /* nothing will be written any more */
+    bool busy, ended; /* a text may be on its way; nothing will follow it */
 };
 
 struct dsp_topics {
