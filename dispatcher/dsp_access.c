@@ -13,7 +13,8 @@ struct dsp_access {
 
     /* main thread */
     struct cmq_auth *newest; /* the same, or `next` */
-    char file[FILE_BYTES];
+    char file[FILE_BYTES];   /* as configured */
+    bool refused;            /* it could not be read: `newest` is of the one before */
     uint32_t failures_max;
 
     pthread_mutex_t lock;
@@ -64,7 +65,8 @@ static bool change_file(struct dsp_access *access, const char *file)
     struct cmq_reason reason = {.text = ""};
     struct cmq_auth *auth = NULL;
     (void)snprintf(access->file, sizeof(access->file), "%s", file); /* not again and again if it is bad */
-    if (cmq_auth_new(file, access->failures_max, &auth, &reason) != CMQ_OK) {
+    access->refused = cmq_auth_new(file, access->failures_max, &auth, &reason) != CMQ_OK;
+    if (access->refused) {
         log_kept(&reason);
         return false;
     }
@@ -80,7 +82,7 @@ bool dsp_access_refresh(struct dsp_access *access, const char *file, bool force)
 {
     struct cmq_reason reason = {.text = ""};
     bool changed = false;
-    if (strcmp(file, access->file) != 0)
+    if (strcmp(file, access->file) != 0 || (force && access->refused))
         return change_file(access, file);
     if (cmq_auth_reload(access->newest, force, &changed, &reason) != CMQ_OK) {
         log_kept(&reason);

@@ -379,7 +379,7 @@ class Guards(WsCase):
                                                                 "dispatcher.control_rate_max": 5})
         busy, http = self.v1(broker), self.http(broker)
         jobs = busy.consume("jobs", "workers")
-        for path, code, data in (("/v1/ws", 3500, frame(b"x" * 100, PING)), ("/", 1008, frame(b"", PONG))):
+        for path, code, data in (("/v1/ws", 3500, 10 * frame(b"x" * 100, PING)), ("/", 1008, 100 * frame(b"", PONG))):
             ws = self.raw(broker, path)
             if path == "/v1/ws":
                 ws.send(b'{"connect":{}}')

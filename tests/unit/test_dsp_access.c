@@ -184,10 +184,15 @@ static void another_file_holds_once_the_delivery_thread_took_it(void **state)
     assert_true(dsp_access_refresh(access_of_file, "", false)); /* nobody took the one before */
     dsp_access_renew(access_of_file);
     assert_true(dsp_access_is_open(access_of_file));
-    assert_false(dsp_access_refresh(access_of_file, "/nowhere/tokens", false));
-    assert_false(dsp_access_refresh(access_of_file, "/nowhere/tokens", false)); /* said once */
+    (void)unlink(path_2);
+    assert_false(dsp_access_refresh(access_of_file, path_2, false));
+    assert_false(dsp_access_refresh(access_of_file, path_2, false)); /* said once */
     dsp_access_renew(access_of_file);
     assert_true(dsp_access_is_open(access_of_file));
+    write_file(path_2, LINE);
+    assert_true(dsp_access_refresh(access_of_file, path_2, true));
+    dsp_access_renew(access_of_file);
+    assert_false(dsp_access_is_open(access_of_file));
     cmq_grant_put(&grant);
 }
 
