@@ -13,6 +13,7 @@
 #include "dispatcher/dsp_ws_v1.h"
 
 enum { BODY_BYTES_MAX = 512, RESPONSE_BYTES_MAX = 2048, PROTOCOLS_BYTES_MAX = 1024, PATH_BYTES_MAX = 16 };
+enum { KEY_BYTES = 24, FIELD_BYTES = 16 }; /* of a handshake */
 
 #define V1_PATH "/v1/ws"
 
@@ -106,6 +107,39 @@ int dsp_http_answer(struct dsp_ws *ws, struct lws *wsi, const char *path, size_t
         result =
             send_response(wsi, 200, "text/plain", "cache-control:", "no-store", welcome, sizeof(welcome) - 1);
     return result != 0 || lws_http_transaction_completed(wsi) != 0 ? -1 : 0;
+}
+
+static const struct dsp_problem bad_version = {426,
+                                               "websocket-version",
+                                               "Upgrade Required",
+                                               "Only version 13 of the WebSocket protocol is spoken here.",
+                                               "sec-websocket-version:",
+                                               "13"};
+static const struct dsp_problem bad_handshake = {
+    400,           "bad-handshake",
+    "Bad Request", "An upgrade is HTTP/1.1 with a Sec-WebSocket-Key of 16 bytes in base64.",
+    NULL,          NULL};
+
+/* 16 bytes in base64, as RFC 6455, 4.1 wants them: the answer to any text would look as right to the client. */
+static bool key_is_good(struct lws *wsi)
+{
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char key[KEY_BYTES + 1];
+    return lws_hdr_copy(wsi, key, sizeof(key), WSI_TOKEN_KEY) == KEY_BYTES &&
+           strspn(key, alphabet) == KEY_BYTES - 2 && key[KEY_BYTES - 2] == '=' && key[KEY_BYTES - 1] == '=';
+}
+
+static bool header_is(struct lws *wsi, enum lws_token_indexes header, const char *wanted)
+{
+    char value[FIELD_BYTES];
+    return lws_hdr_copy(wsi, value, sizeof(value), header) > 0 && strcmp(value, wanted) == 0;
+}
+
+const struct dsp_problem *dsp_http_handshake_fault(struct lws *wsi)
+{
+    if (!header_is(wsi, WSI_TOKEN_VERSION, "13"))
+        return &bad_version;
+    return header_is(wsi, WSI_TOKEN_HTTP, "HTTP/1.1") && key_is_good(wsi) ? NULL : &bad_handshake;
 }
 
 /* The library takes the first name in the client's list that it knows, and answers with it: never with that of a token, which

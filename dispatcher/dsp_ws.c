@@ -181,6 +181,9 @@ static int on_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *protocol)
 {
     if (protocol == NULL || strcasecmp(protocol, "websocket") != 0)
         return -1;
+    const struct dsp_problem *fault = dsp_http_handshake_fault(wsi);
+    if (fault != NULL)
+        return dsp_http_send_problem(wsi, fault) == 0 ? 1 : -1;
     return dsp_topics_is_path(wsi) ? dsp_topics_check_upgrade(ws->topics, wsi)
                                    : dsp_http_check_upgrade(ws, wsi, dsp_ws_busy(ws));
 }
