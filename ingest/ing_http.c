@@ -381,7 +381,7 @@ static void tell_refused(struct ing_http *http)
     if (refused != 0)
         cmq_log(CMQ_LOG_WARN, CMQ_EV_CLIENT_REFUSED,
                 "count=%" PRIu64 " text=\"connections refused: ingest.connections_max, or "
-                                 "address_connections_max of one address\"",
+                "address_connections_max of one address\"",
                 refused);
 }
 

@@ -37,7 +37,7 @@ enum { CMQ_BY_INGEST = 1, CMQ_BY_ENCRYPTOR = 2, CMQ_BY_DISPATCHER = 4, CMQ_BY_AL
       "requests and connects refused for want of a right")                                                   \
     X(REJECTED_RATE, CMQ_BY_INGEST, "rejected_rate", COUNTER, "requests", "requests refused with 429")       \
     X(REFUSED_ADDRESS, CMQ_BY_INGEST | CMQ_BY_DISPATCHER, "refused_address", COUNTER, "",                    \
-      "connections refused: too many, of one address or in all")                                                        \
+      "connections refused: too many, of one address or in all")                                             \
     X(TLS_FAILED, CMQ_BY_INGEST | CMQ_BY_DISPATCHER, "tls_failed", COUNTER, "",                              \
       "TLS handshakes that failed")                                                                          \
     X(PROTOCOL_ERRORS, CMQ_BY_DISPATCHER, "protocol_errors", COUNTER, "",                                    \
