@@ -88,7 +88,8 @@ static bool publish_lines(struct conn *conn)
         block.bytes = stream->whole_bytes;
     struct ing_problem problem = ing_batch_pack_lines(packer, &order, block, &lines, &batch);
     if (problem.kind == ING_PROBLEM_NONE && batch.count != 0)
-        problem = judge(conn, batch.count, lines.found.bytes);
+        /* Headers of the request are in every message: the larger of what came and what is kept. */
+        problem = judge(conn, batch.count, cmq_max_u64(lines.found.bytes, batch.parts[1].bytes));
     if (problem.kind != ING_PROBLEM_NONE) {
         stop(conn, problem);
         return false;
