@@ -20,43 +20,13 @@ enum {
     PROBE_MS = 1
 };
 
-struct conn {
-    struct dsp_feed feed;
-    struct conn *next, *prev;             /* all */
-    struct conn *sleep_next, *sleep_prev; /* that wait for the log */
-    struct dsp_topics *topics;
-    struct lws *wsi;
-    struct cmq_grant grant;
-    struct dsp_guard guard;       /* of a WebSocket */
-    lws_sorted_usec_list_t timer; /* the next heartbeat, or the end of json's wait */
-    uint64_t acked_bytes, written_ns, wait_ms;
-    uint64_t heard_ns;     /* when the peer last gave a sign of life */
-    uint64_t progress_ns;  /* when it last took something, or when a text was written */
-    size_t received_bytes; /* of the message that it is sending */
-    uint64_t head_bytes;   /* HTTP: that it sent until its request was whole */
-    int closing;           /* WebSocket: the code; HTTP: anything. 0: it goes on */
-    bool http, page, chunked, probing;
-    bool quiet; /* HTTP: the library was told not to read */
-    bool hello_due, beat_due, asleep;
-    bool busy, ended; /* a text may be on its way; nothing will follow it */
-};
-
-struct dsp_topics {
-    struct dsp_topics_setup setup;
-    struct dsp_push_limits limits;
-    struct conn *conns, *sleeping;
-    lws_sorted_usec_list_t sweep;
-    uint64_t write_timeout_ns;
-    bool sweeping, draining;
-};
-
 /* Asks for the callback that may write.
  *
  * While an answer by HTTP is not over, the library neither takes what the client sends behind its request nor sleeps because of
  * it; told not to read, it does not write either. So it is told while there is nothing to write, and dsp_topics_look ends who
  * sends more. What it read together with the request it would call back for whenever it is told, which is how that is known
  * before the answer begins: by the probe. */
-static void want(struct conn *conn)
+static void want(struct dsp_topics_conn *conn)
 {
     if (conn->probing)
         return; /* it goes on when that is over */
@@ -66,14 +36,14 @@ static void want(struct conn *conn)
     lws_callback_on_writable(conn->wsi);
 }
 
-static void keep_quiet(struct conn *conn)
+static void keep_quiet(struct dsp_topics_conn *conn)
 {
     if (conn->http && !conn->quiet)
         (void)lws_rx_flow_control(conn->wsi, 0);
     conn->quiet = conn->http;
 }
 
-static void close_soon(struct conn *conn, int code)
+static void close_soon(struct dsp_topics_conn *conn, int code)
 {
     if (conn->closing == 0)
         conn->closing = code;
@@ -82,7 +52,7 @@ static void close_soon(struct conn *conn, int code)
 
 /* ---- waiting for the log ---- */
 
-static void fall_asleep(struct conn *conn)
+static void fall_asleep(struct dsp_topics_conn *conn)
 {
     struct dsp_topics *topics = conn->topics;
     conn->asleep = true;
@@ -94,7 +64,7 @@ static void fall_asleep(struct conn *conn)
     topics->setup.follow(topics->setup.context, conn->feed.sub.cursor.next.seq);
 }
 
-static void wake(struct conn *conn)
+static void wake(struct dsp_topics_conn *conn)
 {
     if (!conn->asleep)
         return;
@@ -110,8 +80,8 @@ static void wake(struct conn *conn)
 void dsp_topics_stored(struct dsp_topics *topics)
 {
     const struct dsp_topics_setup *setup = &topics->setup;
-    struct conn *next;
-    for (struct conn *conn = topics->sleeping; conn != NULL; conn = next) {
+    struct dsp_topics_conn *next;
+    for (struct dsp_topics_conn *conn = topics->sleeping; conn != NULL; conn = next) {
         next = conn->sleep_next;
         if (dsp_sub_pass(&conn->feed.sub, setup->source)) {
             setup->follow(setup->context, conn->feed.sub.cursor.next.seq);
@@ -124,7 +94,7 @@ void dsp_topics_stored(struct dsp_topics *topics)
 
 /* ---- slow clients, as in dsp_ws_v1.c ---- */
 
-static void check_slow(struct conn *conn, uint64_t now_ns)
+static void check_slow(struct dsp_topics_conn *conn, uint64_t now_ns)
 {
     struct dsp_topics *topics = conn->topics;
     uint64_t acked_bytes;
@@ -159,7 +129,7 @@ static void sweep(lws_sorted_usec_list_t *sul)
     struct dsp_topics *topics = lws_container_of(sul, struct dsp_topics, sweep);
     struct lws_context *context = NULL;
     uint64_t now_ns = cmq_clock_mono_ns();
-    for (struct conn *conn = topics->conns; conn != NULL; conn = conn->next) {
+    for (struct dsp_topics_conn *conn = topics->conns; conn != NULL; conn = conn->next) {
         if (!conn->busy)
             continue;
         context = lws_get_context(conn->wsi);
@@ -172,7 +142,7 @@ static void sweep(lws_sorted_usec_list_t *sul)
 
 /* ---- timers ---- */
 
-static void set_timer(struct conn *conn, sul_cb_t callback, uint64_t in_ns)
+static void set_timer(struct dsp_topics_conn *conn, sul_cb_t callback, uint64_t in_ns)
 {
     lws_sul_schedule(lws_get_context(conn->wsi), 0, &conn->timer, callback,
                      (lws_usec_t)(in_ns / CMQ_NS_PER_US) + 1);
@@ -180,7 +150,7 @@ static void set_timer(struct conn *conn, sul_cb_t callback, uint64_t in_ns)
 
 static void on_beat(lws_sorted_usec_list_t *sul)
 {
-    struct conn *conn = lws_container_of(sul, struct conn, timer);
+    struct dsp_topics_conn *conn = lws_container_of(sul, struct dsp_topics_conn, timer);
     const uint64_t beat_ns = conn->topics->setup.heartbeat_ms * CMQ_NS_PER_MS;
     uint64_t silent_ns = cmq_clock_mono_ns() - conn->written_ns;
     if (silent_ns >= beat_ns) {
@@ -193,13 +163,13 @@ static void on_beat(lws_sorted_usec_list_t *sul)
 
 static void on_waited(lws_sorted_usec_list_t *sul)
 {
-    struct conn *conn = lws_container_of(sul, struct conn, timer);
+    struct dsp_topics_conn *conn = lws_container_of(sul, struct dsp_topics_conn, timer);
     dsp_feed_hurry(&conn->feed);
     wake(conn);
     want(conn);
 }
 
-static void start_timer(struct conn *conn)
+static void start_timer(struct dsp_topics_conn *conn)
 {
     const struct dsp_topics_setup *setup = &conn->topics->setup;
     if (conn->feed.kind != DSP_TOPIC_JSON)
@@ -210,13 +180,13 @@ static void start_timer(struct conn *conn)
 
 /* ---- sending ---- */
 
-static int fail(const struct conn *conn, enum cmq_err err)
+static int fail(const struct dsp_topics_conn *conn, enum cmq_err err)
 {
     conn->topics->setup.fail(conn->topics->setup.context, err);
     return -1;
 }
 
-static int write_text(struct conn *conn)
+static int write_text(struct dsp_topics_conn *conn)
 {
     struct dsp_text *text = conn->topics->setup.frame;
     const size_t head_bytes = conn->chunked ? dsp_topic_chunk(text) : 0;
@@ -237,7 +207,7 @@ static int write_text(struct conn *conn)
     return 0;
 }
 
-static int send_text(struct conn *conn, uint64_t start_ns)
+static int send_text(struct dsp_topics_conn *conn, uint64_t start_ns)
 {
     struct dsp_topics *topics = conn->topics;
     struct cmq_ring *ring = topics->setup.ring;
@@ -251,7 +221,7 @@ static int send_text(struct conn *conn, uint64_t start_ns)
 }
 
 /* The last of an answer. Without chunks its end is that of the connection. */
-static int end(struct conn *conn)
+static int end(struct dsp_topics_conn *conn)
 {
     dsp_guard_end(&conn->guard);
     if (!conn->http)
@@ -267,7 +237,7 @@ static int end(struct conn *conn)
     return write_text(conn);
 }
 
-static int rest(struct conn *conn)
+static int rest(struct dsp_topics_conn *conn)
 {
     if (!conn->beat_due)
         return 0;
@@ -275,7 +245,7 @@ static int rest(struct conn *conn)
     return send_text(conn, cmq_clock_mono_ns());
 }
 
-static int send_next(struct conn *conn)
+static int send_next(struct dsp_topics_conn *conn)
 {
     struct dsp_topics *topics = conn->topics;
     const uint64_t start_ns = cmq_clock_mono_ns();
@@ -310,7 +280,7 @@ static int send_next(struct conn *conn)
 
 static void on_probed(lws_sorted_usec_list_t *sul)
 {
-    struct conn *conn = lws_container_of(sul, struct conn, timer);
+    struct dsp_topics_conn *conn = lws_container_of(sul, struct dsp_topics_conn, timer);
     conn->probing = false;
     if (dsp_topics_send_head(conn->wsi, &conn->feed, conn->chunked, conn->page) != 0) {
         lws_set_timeout(conn->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
@@ -324,13 +294,13 @@ static void on_probed(lws_sorted_usec_list_t *sul)
 /* See want(). */
 static void on_probe(lws_sorted_usec_list_t *sul)
 {
-    struct conn *conn = lws_container_of(sul, struct conn, timer);
+    struct dsp_topics_conn *conn = lws_container_of(sul, struct dsp_topics_conn, timer);
     (void)lws_rx_flow_control(conn->wsi, 0);
     (void)lws_rx_flow_control(conn->wsi, 1);
     set_timer(conn, on_probed, PROBE_MS * CMQ_NS_PER_MS);
 }
 
-static int on_writeable(struct conn *conn)
+static int on_writeable(struct dsp_topics_conn *conn)
 {
     if (conn->probing)
         return dsp_topics_send_problem(conn->wsi, false, conn->page, &dsp_topics_sent_ahead) - 1;
@@ -349,7 +319,7 @@ static int on_writeable(struct conn *conn)
 /* ---- receiving ---- */
 
 /* What clients send means nothing here; but it must end somewhere. */
-static int on_received(struct conn *conn, size_t bytes)
+static int on_received(struct dsp_topics_conn *conn, size_t bytes)
 {
     const struct dsp_topics_setup *setup = &conn->topics->setup;
     const size_t announced = lws_remaining_packet_payload(conn->wsi);
@@ -370,15 +340,23 @@ static int on_received(struct conn *conn, size_t bytes)
 }
 
 /* Whether it went on sending, or ended that, after its request. */
-static bool sent_more(const struct conn *conn)
+static bool sent_more(const struct dsp_topics_conn *conn)
 {
     uint64_t bytes, unread_bytes;
     return dsp_sock_received(lws_get_socket_fd(conn->wsi), &bytes, &unread_bytes) && bytes > conn->head_bytes;
 }
 
+uint64_t dsp_topics_unread(const struct dsp_topics *topics)
+{
+    uint64_t lowest = UINT64_MAX;
+    for (const struct dsp_topics_conn *conn = topics->conns; conn != NULL; conn = conn->next)
+        lowest = cmq_min_u64(lowest, conn->feed.sub.cursor.next.seq);
+    return lowest;
+}
+
 void dsp_topics_look(struct dsp_topics *topics, uint64_t now_ns)
 {
-    for (struct conn *conn = topics->conns; conn != NULL; conn = conn->next) {
+    for (struct dsp_topics_conn *conn = topics->conns; conn != NULL; conn = conn->next) {
         if (conn->http && sent_more(conn))
             lws_set_timeout(conn->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
         if (conn->http || conn->closing != 0 ||
@@ -391,27 +369,28 @@ void dsp_topics_look(struct dsp_topics *topics, uint64_t now_ns)
 
 /* ---- life of a connection ---- */
 
-static struct conn *conn_of(struct lws *wsi)
+static struct dsp_topics_conn *conn_of(struct lws *wsi)
 {
     const struct dsp_visitor *visitor = dsp_door_visitor(wsi);
     return visitor == NULL ? NULL : visitor->topic;
 }
 
 /* The feed is not looked at before the connection's first callback. NULL: no memory. */
-static struct conn *open_conn(struct dsp_topics *topics, struct lws *wsi, const struct dsp_feed *feed)
+static struct dsp_topics_conn *open_conn(struct dsp_topics *topics, struct lws *wsi,
+                                         const struct dsp_feed *feed)
 {
     const uint64_t now_ns = cmq_clock_mono_ns();
-    struct conn *conn = malloc(sizeof(*conn));
+    struct dsp_topics_conn *conn = malloc(sizeof(*conn));
     if (conn == NULL)
         return NULL;
-    *conn = (struct conn){.feed = *feed,
-                          .next = topics->conns,
-                          .topics = topics,
-                          .wsi = wsi,
-                          .heard_ns = now_ns,
-                          .progress_ns = now_ns,
-                          .written_ns = now_ns,
-                          .grant = dsp_door_take_grant(wsi)};
+    *conn = (struct dsp_topics_conn){.feed = *feed,
+                                     .next = topics->conns,
+                                     .topics = topics,
+                                     .wsi = wsi,
+                                     .heard_ns = now_ns,
+                                     .progress_ns = now_ns,
+                                     .written_ns = now_ns,
+                                     .grant = dsp_door_take_grant(wsi)};
     if (topics->conns != NULL)
         topics->conns->prev = conn;
     topics->conns = conn;
@@ -420,7 +399,7 @@ static struct conn *open_conn(struct dsp_topics *topics, struct lws *wsi, const 
     return conn;
 }
 
-static void close_conn(struct conn *conn)
+static void close_conn(struct dsp_topics_conn *conn)
 {
     struct dsp_topics *topics = conn->topics;
     const struct dsp_topics_setup *setup = &topics->setup;
@@ -448,7 +427,7 @@ static int begin_answer(struct dsp_topics *topics, struct lws *wsi, const struct
                         const struct dsp_feed *feed)
 {
     uint64_t unread_bytes;
-    struct conn *conn = open_conn(topics, wsi, feed);
+    struct dsp_topics_conn *conn = open_conn(topics, wsi, feed);
     if (conn == NULL)
         return -1;
     conn->http = true;
@@ -502,7 +481,7 @@ static int on_established(struct dsp_topics *topics, struct lws *wsi)
     if (asked.problem.status != 0 ||
         dsp_feed_init(&feed, &asked.request, topics->setup.source, &asked.reason) != CMQ_OK)
         return -1;
-    struct conn *conn = open_conn(topics, wsi, &feed);
+    struct dsp_topics_conn *conn = open_conn(topics, wsi, &feed);
     if (conn == NULL)
         return -1;
     dsp_guard_begin(&conn->guard, wsi);
@@ -514,7 +493,7 @@ static int on_established(struct dsp_topics *topics, struct lws *wsi)
 int dsp_topics_callback(struct dsp_topics *topics, struct lws *wsi, enum lws_callback_reasons reason,
                         size_t bytes)
 {
-    struct conn *conn = conn_of(wsi);
+    struct dsp_topics_conn *conn = conn_of(wsi);
     if (conn == NULL)
         return reason == LWS_CALLBACK_ESTABLISHED ? on_established(topics, wsi) : 0;
     switch ((int)reason) { /* int: the library's list is long and grows */
@@ -587,7 +566,7 @@ void dsp_topics_set_limits(struct dsp_topics *topics, const struct dsp_push_limi
 void dsp_topics_recheck(struct dsp_topics *topics)
 {
     const struct dsp_topics_setup *setup = &topics->setup;
-    for (struct conn *conn = topics->conns; conn != NULL; conn = conn->next)
+    for (struct dsp_topics_conn *conn = topics->conns; conn != NULL; conn = conn->next)
         if (!setup->is_live(setup->context, &conn->grant))
             close_soon(conn, DSP_CLOSE_REVOKED);
 }
@@ -595,6 +574,6 @@ void dsp_topics_recheck(struct dsp_topics *topics)
 void dsp_topics_drain(struct dsp_topics *topics)
 {
     topics->draining = true;
-    for (struct conn *conn = topics->conns; conn != NULL; conn = conn->next)
+    for (struct dsp_topics_conn *conn = topics->conns; conn != NULL; conn = conn->next)
         want(conn);
 }

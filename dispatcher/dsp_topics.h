@@ -65,6 +65,8 @@ void dsp_topics_set_limits(struct dsp_topics *topics, const struct dsp_push_limi
 void dsp_topics_stored(struct dsp_topics *topics);
 /* Once a second: what clients send. */
 void dsp_topics_look(struct dsp_topics *topics, uint64_t now_ns);
+/* The first record that the connection that is farthest behind has not passed; UINT64_MAX: there is none. */
+uint64_t dsp_topics_unread(const struct dsp_topics *topics);
 /* Grants may have ended: whose did is closed. */
 void dsp_topics_recheck(struct dsp_topics *topics);
 /* Every connection ends when its text is out. */

@@ -19,6 +19,36 @@ enum {
 
 enum dsp_topics_method { DSP_TOPICS_GET, DSP_TOPICS_HEAD, DSP_TOPICS_OPTIONS, DSP_TOPICS_OTHER };
 
+struct dsp_topics_conn {
+    struct dsp_feed feed;
+    struct dsp_topics_conn *next, *prev;             /* all */
+    struct dsp_topics_conn *sleep_next, *sleep_prev; /* that wait for the log */
+    struct dsp_topics *topics;
+    struct lws *wsi;
+    struct cmq_grant grant;
+    struct dsp_guard guard;       /* of a WebSocket */
+    lws_sorted_usec_list_t timer; /* the next heartbeat, or the end of json's wait */
+    uint64_t acked_bytes, written_ns, wait_ms;
+    uint64_t heard_ns;     /* when the peer last gave a sign of life */
+    uint64_t progress_ns;  /* when it last took something, or when a text was written */
+    size_t received_bytes; /* of the message that it is sending */
+    uint64_t head_bytes;   /* HTTP: that it sent until its request was whole */
+    int closing;           /* WebSocket: the code; HTTP: anything. 0: it goes on */
+    bool http, page, chunked, probing;
+    bool quiet; /* HTTP: the library was told not to read */
+    bool hello_due, beat_due, asleep;
+    bool busy, ended; /* a text may be on its way; nothing will follow it */
+};
+
+struct dsp_topics {
+    struct dsp_topics_setup setup;
+    struct dsp_push_limits limits;
+    struct dsp_topics_conn *conns, *sleeping;
+    lws_sorted_usec_list_t sweep;
+    uint64_t write_timeout_ns;
+    bool sweeping, draining;
+};
+
 /* What a request says, and what is wrong with it. */
 struct dsp_topics_asked {
     enum dsp_topics_method method;

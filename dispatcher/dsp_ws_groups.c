@@ -105,7 +105,8 @@ void dsp_ws_recheck_all(struct dsp_ws *ws)
 static void tell_lag(struct dsp_ws *ws)
 {
     const uint64_t stored = dsp_source_stored(ws->source);
-    const uint64_t lowest = cmq_min_u64(dsp_groups_unread(ws->groups), dsp_v1_unread(ws->v1));
+    uint64_t lowest = cmq_min_u64(dsp_groups_unread(ws->groups), dsp_v1_unread(ws->v1));
+    lowest = cmq_min_u64(lowest, dsp_topics_unread(ws->topics));
     cmq_ring_gauge(ws->ring, CMQ_COUNT_LAG, lowest < stored ? stored - lowest : 0);
 }
 

@@ -15,8 +15,9 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
 from broker import wait_until  # noqa: E402
-from cases import WAIT_S, Case, ids_of  # noqa: E402
+from cases import HOST, WAIT_S, Case, ids_of  # noqa: E402
 from v1client import FORMATS, V1Error  # noqa: E402
+from wsclient import WsClient  # noqa: E402
 
 
 class Groups(Case):
@@ -248,6 +249,9 @@ class Groups(Case):
         self.assertIn("40", broker.ctl("status").stdout)
         slow.close()
         wait_until(lambda: lag() == 0, WAIT_S, "it is gone")
+        feed = WsClient(HOST, broker.ws_port, "/t/big/ws?since=earliest", WAIT_S, receive_buffer=4096)
+        self.addCleanup(feed.close)
+        wait_until(lambda: lag() > 10, WAIT_S, "a feed is behind")
         broker.stop()
 
     def test_root_endpoint_is_the_group_default_of_the_topic_default(self):
