@@ -1,6 +1,7 @@
 #include "common/crypto/cmq_keyring.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "common/crypto/cmq_keyring_int.h"
 
@@ -101,6 +102,14 @@ enum cmq_err cmq_keyring_open(const struct cmq_keyring_paths *paths, enum cmq_ke
                               struct cmq_keyring **ret_keyring, struct cmq_reason *reason)
 {
     return cmq_keyring_open_as(paths, side, CMQ_KEYFILE_OWNER_SELF_OR_ROOT, ret_keyring, reason);
+}
+
+enum cmq_err cmq_keyring_open_operator(const struct cmq_keyring_paths *paths, enum cmq_keyring_side side,
+                                       struct cmq_keyring **ret_keyring, struct cmq_reason *reason)
+{
+    const enum cmq_keyfile_owner owner =
+        geteuid() == 0 ? CMQ_KEYFILE_OWNER_ANY : CMQ_KEYFILE_OWNER_SELF_OR_ROOT;
+    return cmq_keyring_open_as(paths, side, owner, ret_keyring, reason);
 }
 
 void cmq_keyring_free(struct cmq_keyring *keyring)

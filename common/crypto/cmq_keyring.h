@@ -63,6 +63,11 @@ CMQ_MUST_USE enum cmq_err cmq_keyring_create(const struct cmq_keyring_paths *pat
  */
 CMQ_MUST_USE enum cmq_err cmq_keyring_open(const struct cmq_keyring_paths *paths, enum cmq_keyring_side side,
                                            struct cmq_keyring **ret_keyring, struct cmq_reason *reason);
+/* The same for an operator's command: run by root, key files may belong to any user (those of the stages). */
+CMQ_MUST_USE enum cmq_err cmq_keyring_open_operator(const struct cmq_keyring_paths *paths,
+                                                    enum cmq_keyring_side side,
+                                                    struct cmq_keyring **ret_keyring,
+                                                    struct cmq_reason *reason);
 void cmq_keyring_free(struct cmq_keyring *keyring);
 /* Reads the file again if it changed; on error the old keys stay in use. *ret_changed may be NULL. */
 CMQ_MUST_USE enum cmq_err cmq_keyring_reload(struct cmq_keyring *keyring, bool *ret_changed,

@@ -168,13 +168,15 @@ static enum cmq_err create_kek(const struct cmq_keyring_paths *paths, enum cmq_k
     return key_file_make(paths->kek_file, ret_kek, reason);
 }
 
-static enum cmq_err create_delivery_kek(const struct cmq_keyring_paths *paths, enum cmq_keyfile_owner owner,
-                                        struct cmq_keyring_keks *keks, struct cmq_reason *reason)
+/* It is the dispatchers' user's by now, and only compared: whoever owns it, a wrong one is refused. */
+static enum cmq_err create_delivery_kek(const struct cmq_keyring_paths *paths, struct cmq_keyring_keks *keks,
+                                        struct cmq_reason *reason)
 {
     if (cmq_image_derive_delivery_kek(keks->kek, keks->delivery_kek) != CMQ_OK)
         return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "cannot derive from %s: HKDF failed in OpenSSL",
                               paths->kek_file);
-    enum cmq_err err = cmq_keyfile_read_key(paths->delivery_kek_file, owner, keks->fresh, reason);
+    enum cmq_err err =
+        cmq_keyfile_read_key(paths->delivery_kek_file, CMQ_KEYFILE_OWNER_ANY, keks->fresh, reason);
     if (err == CMQ_ERR_NOT_FOUND)
         return key_file_make(paths->delivery_kek_file, keks->delivery_kek, reason);
     if (err != CMQ_OK)
@@ -222,7 +224,7 @@ static enum cmq_err create_locked(const struct cmq_keyring_paths *paths, struct 
     struct cmq_keyring *keyring;
     enum cmq_err err = create_kek(paths, owner, keks->kek, reason);
     if (err == CMQ_OK)
-        err = create_delivery_kek(paths, owner, keks, reason);
+        err = create_delivery_kek(paths, keks, reason);
     if (err == CMQ_OK && !cmq_keyfile_exists(paths->keyring_file))
         err = create_image(paths, keks, reason);
     if (err == CMQ_OK)

@@ -156,7 +156,7 @@ static void check_keyring_side(struct doctor *doctor, const char *kek_file, cons
     struct cmq_reason reason = {{0}};
     if (access(kek_file, R_OK) != 0)
         return; /* said already, or not ours to read */
-    enum cmq_err err = cmq_keyring_open(&paths, side, &keyring, &reason);
+    enum cmq_err err = cmq_keyring_open_operator(&paths, side, &keyring, &reason);
     if (err != CMQ_OK) {
         doctor_say(doctor, DOCTOR_FAIL, "keyring",
                    "use the keyring and the key files that belong together; bring both back from one copy",

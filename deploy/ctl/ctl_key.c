@@ -12,7 +12,7 @@ static enum cmq_err open_keyring(const struct ctl *ctl, struct cmq_keyring **ret
 {
     const struct cmq_keyring_paths paths = {.kek_file = ctl->conf.encryptor_kek_file,
                                             .keyring_file = ctl->conf.encryptor_keyring_file};
-    return cmq_keyring_open(&paths, CMQ_KEYRING_ENCRYPTOR, ret_keyring, reason);
+    return cmq_keyring_open_operator(&paths, CMQ_KEYRING_ENCRYPTOR, ret_keyring, reason);
 }
 
 static void print_key(const struct ctl *ctl, const struct cmq_key_info *info, bool last)

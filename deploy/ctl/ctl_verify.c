@@ -226,7 +226,7 @@ static enum cmq_err open_all(struct verify *verify, const struct cmq_conf *conf,
     if (err == CMQ_ERR_AGAIN)
         return cmq_reason_set(reason, CMQ_ERR_NOT_FOUND, "there is no log in %s yet", directory);
     if (err == CMQ_OK)
-        err = cmq_keyring_open(&paths, CMQ_KEYRING_ENCRYPTOR, &verify->keyring, reason);
+        err = cmq_keyring_open_operator(&paths, CMQ_KEYRING_ENCRYPTOR, &verify->keyring, reason);
     if (err == CMQ_OK)
         err = cmq_sealer_new(&verify->sealer);
     if (err == CMQ_OK)
