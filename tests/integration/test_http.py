@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 import unittest
 
@@ -20,6 +21,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from broker import Broker, memory_bound, wait_until  # noqa: E402
 from cases import HOST, WAIT_S, Case  # noqa: E402
+from certs import Authority  # noqa: E402
 
 SHARED = {}
 RECORD_BYTES = 16384
@@ -172,6 +174,20 @@ class Streams(Http):
         items = self.received("retry", 2000, one)
         self.assertEqual([int(item["data"]) for item in items], list(range(2000)))
         one.stop()
+
+    def test_a_stream_over_tls_goes_on_after_every_wait(self):
+        """Each record waits for the log; what came meanwhile may lie in the session and not in the socket."""
+        home = tempfile.TemporaryDirectory(prefix="cmq-http-")
+        self.addCleanup(home.cleanup)
+        authority = Authority(home.name)
+        server = authority.issue_server("server")
+        one = self.broker(tls=authority.context(), settings={
+            "tls.cert_file": server.cert, "tls.key_file": server.key, "ingest.stream_record_bytes": RECORD_BYTES})
+        lines = "".join(json.dumps(f"{n:0200}") + "\n" for n in range(5000))
+        reply = self.http(one).post("/v1/topics/tls/batch", lines, NDJSON)
+        self.assertEqual((reply.status, reply.body["count"], reply.body["ack"]), (200, 5000, "durable"))
+        self.assertGreater(len(reply.body["records"]), 20)
+        self.assertEqual([int(item["data"]) for item in self.received("tls", 5000, one)], list(range(5000)))
 
     def test_an_id_with_another_content_stops_the_stream_with_409(self):
         self.assertEqual(200, self.lines("s.conflict", '{"data":"a","id":"c-1"}\n')[0])
