@@ -38,10 +38,12 @@ struct watcher {
     struct watcher *next, *prev;
     struct lws *wsi;
     struct cmq_grant grant;
+    struct dsp_guard guard;
     struct cmq_buf received;
     uint64_t tests_ns; /* when the tests so far are paid for, at one every TEST_MS */
     bool due;          /* the last look was not sent yet */
     bool joined;
+    bool faulty;             /* to be closed for what it sent */
     char reply[REPLY_BYTES]; /* "": none */
 };
 
@@ -93,6 +95,8 @@ static void look(lws_sorted_usec_list_t *sul)
     /* Without memory this look is left out. */
     if (take_look(board) == CMQ_OK) {
         for (struct watcher *watcher = board->watchers; watcher != NULL; watcher = watcher->next) {
+            watcher->faulty = watcher->faulty || !dsp_guard_look(&watcher->guard, &board->setup.guard,
+                                                                 watcher->wsi, cmq_clock_mono_ns());
             watcher->due = true;
             lws_callback_on_writable(watcher->wsi);
         }
@@ -163,12 +167,20 @@ static void take_message(struct dsp_board *board, struct watcher *watcher, struc
     lws_callback_on_writable(watcher->wsi);
 }
 
+static int close_watcher(struct watcher *watcher, enum dsp_close code)
+{
+    if (code != DSP_CLOSE_PROTOCOL && code != DSP_CLOSE_TOO_LARGE)
+        dsp_guard_end(&watcher->guard);
+    lws_close_reason(watcher->wsi, (enum lws_close_status)code, NULL, 0);
+    return -1;
+}
+
 static int on_received(struct dsp_board *board, struct watcher *watcher, const void *data, size_t bytes)
 {
-    if (cmq_buf_append(&watcher->received, data, bytes) != CMQ_OK) {
-        lws_close_reason(watcher->wsi, (enum lws_close_status)DSP_CLOSE_TOO_LARGE, NULL, 0);
-        return -1;
-    }
+    if (!dsp_guard_received(&watcher->guard, &board->setup.guard, watcher->wsi, bytes))
+        return close_watcher(watcher, DSP_CLOSE_TOO_LARGE);
+    if (cmq_buf_append(&watcher->received, data, bytes) != CMQ_OK)
+        return close_watcher(watcher, DSP_CLOSE_TOO_LARGE);
     if (lws_remaining_packet_payload(watcher->wsi) == 0 && lws_is_final_fragment(watcher->wsi)) {
         take_message(board, watcher, cmq_buf_span(&watcher->received));
         cmq_buf_clear(&watcher->received, RECEIVED_BYTES_MAX);
@@ -181,6 +193,7 @@ static int on_received(struct dsp_board *board, struct watcher *watcher, const v
 static int send_text(struct watcher *watcher, struct cmq_buf *text)
 {
     const size_t bytes = text->bytes - LWS_PRE;
+    dsp_guard_sent(&watcher->guard, bytes);
     return lws_write(watcher->wsi, text->data + LWS_PRE, bytes, LWS_WRITE_TEXT) < (int)bytes ? -1 : 0;
 }
 
@@ -197,14 +210,12 @@ static int send_reply(struct dsp_board *board, struct watcher *watcher)
 
 static int on_writeable(struct dsp_board *board, struct watcher *watcher)
 {
-    if (board->draining) {
-        lws_close_reason(watcher->wsi, (enum lws_close_status)DSP_CLOSE_DRAIN, NULL, 0);
-        return -1;
-    }
-    if (!board->setup.is_live(board->setup.context, &watcher->grant)) {
-        lws_close_reason(watcher->wsi, (enum lws_close_status)DSP_CLOSE_REVOKED, NULL, 0);
-        return -1;
-    }
+    if (watcher->faulty)
+        return close_watcher(watcher, DSP_CLOSE_PROTOCOL);
+    if (board->draining)
+        return close_watcher(watcher, DSP_CLOSE_DRAIN);
+    if (!board->setup.is_live(board->setup.context, &watcher->grant))
+        return close_watcher(watcher, DSP_CLOSE_REVOKED);
     if (lws_partial_buffered(watcher->wsi) != 0)
         return 0; /* it is called again when that is out */
     if (watcher->reply[0] != '\0') {
@@ -221,6 +232,7 @@ static void on_established(struct dsp_board *board, struct watcher *watcher, str
 {
     *watcher = (struct watcher){.wsi = wsi, .grant = dsp_door_take_grant(wsi), .joined = true};
     cmq_buf_init(&watcher->received, RECEIVED_BYTES_MAX);
+    dsp_guard_begin(&watcher->guard, wsi);
     watcher->next = board->watchers;
     if (board->watchers != NULL)
         board->watchers->prev = watcher;
@@ -234,6 +246,8 @@ static void on_closed(struct dsp_board *board, struct watcher *watcher)
     if (!watcher->joined)
         return;
     watcher->joined = false;
+    if (dsp_guard_is_fault(&watcher->guard, watcher->wsi))
+        cmq_ring_count(board->setup.ring, CMQ_COUNT_PROTOCOL_ERRORS, 1);
     if (watcher->prev != NULL)
         watcher->prev->next = watcher->next;
     else
@@ -259,6 +273,12 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
         return on_writeable(board, user);
     case LWS_CALLBACK_RECEIVE:
         return on_received(board, user, in, bytes);
+    case LWS_CALLBACK_RECEIVE_PONG:
+        dsp_guard_pong(&((struct watcher *)user)->guard, bytes);
+        return 0;
+    case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+        dsp_guard_peer_closed(&((struct watcher *)user)->guard);
+        return 0;
     case LWS_CALLBACK_CLOSED:
         on_closed(board, user);
         return 0;

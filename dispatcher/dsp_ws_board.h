@@ -16,6 +16,7 @@
 #include "common/auth/cmq_auth.h"
 #include "common/base/cmq_err.h"
 #include "common/shm/cmq_ring.h"
+#include "dispatcher/dsp_ws_guard.h"
 
 #define DSP_BOARD_PATH     "/v1/status"
 #define DSP_BOARD_PROTOCOL "ciphermq.status.json"
@@ -28,6 +29,7 @@ struct dsp_board_setup {
     struct dsp_ws *ws;
     struct cmq_ring *ring;
     struct dsp_letters *letters;
+    struct dsp_guard_limits guard;
     /* A connection came or went. */
     void (*joined)(void *context);
     void (*left)(void *context);

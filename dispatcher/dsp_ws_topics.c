@@ -76,6 +76,7 @@ enum cmq_err dsp_ws_open_board(struct dsp_ws *ws, const struct dsp_parts *parts)
     const struct dsp_board_setup setup = {.ws = ws,
                                           .ring = parts->ring,
                                           .letters = parts->letters,
+                                          .guard = ws->guard,
                                           .joined = dsp_ws_client_joined,
                                           .left = dsp_ws_client_left,
                                           .is_live = is_live,
