@@ -5,6 +5,7 @@
     reads.py           requests for /t/{topic}/...
     bodies.py          bodies of one message, and of JSON
     formats.py         bodies of JSON lines, MessagePack and CloudEvents
+    gzipped.py         compressed bodies
     identity.py        tokens: who is let in, who is not, and what each may
     json_texts.py      JSON texts, good and bad, that the bodies are made of
     known.py           where an installed library decides otherwise, and why that is accepted

@@ -35,8 +35,9 @@ class Body(NamedTuple):
         if self.kind:
             head.append(f"Content-Type: {self.kind}")
         raw = ("\r\n".join(head) + "\r\n\r\n").encode("latin-1") + body
-        # Refused for its head, while the body comes, the connection ends; refused for its body, it goes on.
-        read = self.want.status in (200, 207) or (self.want.problem or "").startswith("malformed-")
+        # Refused while the body comes, the connection ends; refused for what the whole body says, it goes on.
+        problem = self.want.problem or ""
+        read = self.want.status in (200, 207) or (problem.startswith("malformed-") and problem != "malformed-gzip")
         return HttpCase(self.name, raw, (self.want,), OPEN if read else EITHER)
 
 

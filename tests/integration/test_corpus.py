@@ -14,7 +14,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "
 
 from broker import STAGES, Broker, wait_until  # noqa: E402
 from cases import HOST, WAIT_S, Case, Http, ids_of  # noqa: E402
-from corpus import bodies, formats, http_requests, identity, known, reads, replay, ws_streams  # noqa: E402
+from corpus import bodies, formats, gzipped, http_requests, identity, known, reads, replay, ws_streams  # noqa: E402
 from tokens import TokenFile  # noqa: E402
 from v1client import V1Client  # noqa: E402
 
@@ -176,8 +176,14 @@ class Corpus(Case):
         return json.loads(got) == want if is_json else got == want
 
     def replay_ws(self, cases):
-        judge(self, replay.run_ws(self.one.ws_port, cases))
+        results = replay.run_ws(self.one.ws_port, cases)
+        judge(self, results)
+        faults = [result for result in results if any(isinstance(reply, replay.Frame) and reply.code() in (1002, 1007, 3500, 3501)
+                                                      for reply in result.replies if getattr(reply, "opcode",
+                                                                                             None) == replay.CLOSE)]
         self.assertGreater(self.counted("dispatcher", "clients_total"), 0)
+        if faults:
+            self.assertGreater(self.counted("dispatcher", "protocol_errors"), 0)
 
     def replay_reads(self, cases):
         judge(self, replay.run_http(self.one.ws_port, [case for case in cases if isinstance(case, replay.HttpCase)]))
@@ -208,7 +214,7 @@ setattr(Corpus, "test_websocket_port_http", test_of(Corpus.replay_ws_port, ws_st
 
 
 class Identity(Case):
-    """A broker that needs tokens."""
+    """A broker that needs tokens, and takes gzip."""
 
     @classmethod
     def setUpClass(cls):
@@ -216,7 +222,8 @@ class Identity(Case):
         file = TokenFile(cls.directory)
         for name, rights in identity.TOKENS.items():
             file.add(name, identity.token_of(name), **rights)
-        cls.one = Broker(settings={"tokens.file": file.path, "tokens.failures_max": identity.FAILURES_MAX})
+        cls.one = Broker(settings={"tokens.file": file.path, "tokens.failures_max": identity.FAILURES_MAX,
+                                   "ingest.gzip": "on"})
         cls.one.start()
         wait_until(lambda: is_ready(cls.one), WAIT_S, "the broker is ready", 0.05)
 
@@ -247,12 +254,15 @@ class Identity(Case):
                 topics |= {item["topic"], item["id"]}
         allowed = {topic for (_who, topic), may in identity.SCOPES.items() if may}
         self.assertLessEqual({name for name in topics if not name[0].isdigit()},
-                             allowed | {"orders.shown", "orders.marker", "default"})
+                             allowed | {"orders.shown", "orders.gzip", "orders.marker", "default"})
 
     def test_tokens_at_the_websocket_port(self):
         cases = [case for group in identity.WS_GROUPS for case in identity.cases(group)]
         judge(self, replay.run_ws(self.one.ws_port, [case for case in cases if isinstance(case, replay.WsCase)]))
         judge(self, replay.run_http(self.one.ws_port, [case for case in cases if isinstance(case, replay.HttpCase)]))
+
+    def test_compressed_bodies(self):
+        judge(self, replay.run_http(self.one.http_port, [body.case() for body in gzipped.cases(identity.bearer("all"))]))
 
     def test_who_guesses_tokens_is_stopped_and_nobody_else(self):
         results = replay.run_http(self.one.http_port, identity.flood())
