@@ -93,8 +93,6 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
         return NULL;
     conn->phase = PHASE_HEAD;
     ing_target_parse(&conn->target, target);
-    conn->target_text = target;
-    conn->target_bytes = strlen(target);
     conn->start_ns = cmq_clock_mono_ns();
     ing_watch_set(&conn->watched, conn->start_ns + http->watch.grace_ns);
     atomic_fetch_add_explicit(&http->in_hand, 1, memory_order_relaxed);
@@ -349,7 +347,6 @@ enum cmq_err ing_http_start(const struct ing_http_setup *setup, const struct ing
         return cmq_reason_set(reason, CMQ_ERR_NOMEM, "no memory for the HTTP port");
     enum cmq_err err = CMQ_OK;
     ing_http_look_around(http);
-    http->lines_lie_in_place = strncmp(MHD_get_version(), "0.9.7", 5) == 0;
     http->daemon = start_daemon(http, setup);
     if (http->daemon == NULL)
         err = cmq_reason_set(reason, CMQ_ERR_SYSTEM, "the HTTP library does not start: %s", strerror(errno));

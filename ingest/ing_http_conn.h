@@ -61,7 +61,6 @@ struct ing_http {
     uint32_t stream_errors_max;
     enum ing_ack ack; /* when the request says nothing */
     bool can_be_durable;
-    bool lines_lie_in_place; /* the library's headers are its buffer: see ing_http_head.c */
     struct ing_body_pool pool;
     struct ing_watch watch;
     pthread_key_t packer_key; /* one struct ing_packer a worker */
@@ -109,8 +108,6 @@ struct conn {
     size_t lingered_bytes;
     struct ing_problem problem; /* in PHASE_REFUSED */
     struct ing_target target;
-    const char *target_text; /* in the library's buffer, while the head is taken */
-    size_t target_bytes;
     struct ing_wish wish;
     struct ing_stream *stream; /* NULL: the body is taken whole */
     struct ing_gzip *gzip;     /* NULL: the body is not compressed */

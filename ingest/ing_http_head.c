@@ -7,51 +7,13 @@
 #include "common/wire/cmq_headers.h"
 #include "ingest/ing_cors.h"
 
-/*
- * libmicrohttpd 0.9.7x does not tell what a smuggler may have done to the lines of a head: that one ends with LF alone, has a
- * NUL in it, goes on in the next one (then the header before it is lost), or begins with a colon (then the head ends there, and
- * the lines behind it are the next request). But what it shows lies in its buffer as it came, a NUL in place of each byte of
- * CR LF. So each header must begin two bytes behind the value before, and their bytes must be all of the head. Where
- * other versions have them is not known; 1.0.10 is strict itself.
- */
-struct sight {
-    struct ing_head head;
-    const char *next; /* where the next line begins, in the buffer */
-    bool whole;
-};
-
 static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_bytes,
                                   const char *value, size_t value_bytes)
 {
     (void)kind;
-    struct sight *sight = cls;
-    const struct cmq_span text = cmq_span_make(value, value == NULL ? 0 : value_bytes);
-    sight->whole = sight->whole && name == sight->next && value != NULL;
-    sight->next = value != NULL ? value + value_bytes + 2 : NULL;
-    return ing_head_add(&sight->head, cmq_span_make(name, name_bytes), text) ? MHD_YES : MHD_NO;
-}
-
-/* method SP target SP version CR LF, the lines seen, CR LF */
-static bool is_whole(const struct conn *conn, const struct sight *sight, const char *method)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(conn->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    if (!sight->whole || info == NULL)
-        return false;
-    const char *begin = conn->target_text - 1 - strlen(method);
-    return info->header_size == (size_t)(sight->next + 2 - begin);
-}
-
-static void see_head(struct conn *conn, const char *method, const char *version, struct sight *sight)
-{
-    struct ing_head *head = &sight->head;
-    ing_head_init(head, &conn->http->head_limits);
-    sight->next = conn->target_text + conn->target_bytes + 1 + strlen(version) + 2;
-    sight->whole = true;
-    (void)MHD_get_connection_values_n(conn->connection, MHD_HEADER_KIND, see_header, sight);
-    if (conn->http->lines_lie_in_place && head->broken == NULL && !head->too_many &&
-        !is_whole(conn, sight, method))
-        head->broken = "A line of the head is folded, ends without CR LF, has a NUL, or begins with a colon.";
+    bool more = ing_head_add(cls, cmq_span_make(name, name_bytes),
+                             cmq_span_make(value, value == NULL ? 0 : value_bytes));
+    return more ? MHD_YES : MHD_NO;
 }
 
 /* The carried headers, checked and packed, on the heap. */
@@ -132,16 +94,16 @@ static struct ing_problem prepare_body(struct conn *conn, const struct ing_head 
 
 enum MHD_Result ing_http_take_head(struct conn *conn, const char *method, const char *version)
 {
-    struct sight sight;
-    const struct ing_head *head = &sight.head;
-    see_head(conn, method, version, &sight);
+    struct ing_head head;
+    ing_head_init(&head, &conn->http->head_limits);
+    (void)MHD_get_connection_values_n(conn->connection, MHD_HEADER_KIND, see_header, &head);
     conn->method = ing_method_of(method);
-    conn->origin = ing_cors_match(conn->http->cors_origins, head->origin);
-    struct ing_problem problem = judge(conn, head, version);
+    conn->origin = ing_cors_match(conn->http->cors_origins, head.origin);
+    struct ing_problem problem = judge(conn, &head, version);
     if (problem.kind == ING_PROBLEM_NONE)
-        problem = prepare_body(conn, head);
+        problem = prepare_body(conn, &head);
     /* A reply now would make the library close the connection, as if a body were unread. */
-    bool unread = ing_head_has_body(head) || problem.kind == ING_PROBLEM_BAD_REQUEST ||
+    bool unread = ing_head_has_body(&head) || problem.kind == ING_PROBLEM_BAD_REQUEST ||
                   problem.kind == ING_PROBLEM_HEADERS;
     if (problem.kind != ING_PROBLEM_NONE && unread)
         return ing_http_refuse_now(conn, &problem);

@@ -7,7 +7,7 @@
  *
  * The HTTP library lets through what a smuggler needs: several lengths, length and coding, odd names. A
  * request that two parsers could read differently is refused here, and its connection closed (RFC 9112,
- * sections 3.2, 5, 6, 11.2). What it has changed in the lines before they come here, ing_http_head.c finds.
+ * sections 3.2, 5, 6, 11.2). Bare LF, folded lines and what follows a NUL are gone before we see them.
  */
 #ifndef ING_REQUEST_H
 #define ING_REQUEST_H
