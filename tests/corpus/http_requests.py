@@ -569,6 +569,10 @@ def pipelines():
     yield HttpCase("pieces-of-one-byte", [good[i:i + 1] for i in range(len(good))], (OK,), OPEN)
     slow = chunked(b"ab", b"cd")
     yield HttpCase("pieces-of-chunks", [slow[i:i + 1] for i in range(len(slow))], (OK,), OPEN)
+    large = post(b"p", lines=[f"X-{i}: " + "v" * 5000 for i in range(3)])
+    yield HttpCase("pieces-of-large-head", [large[i:i + 1000] for i in range(0, len(large), 1000)] + [good], (OK, OK), OPEN)
+    many = post(b"p", lines=[f"X-{i}: {i}" for i in range(90)])
+    yield HttpCase("pieces-of-many-headers", [many[i:i + 7] for i in range(0, len(many), 7)] + [many, large], (OK, OK, OK), OPEN)
     yield HttpCase("pieces-bad", [bad[:30], bad[30:60], bad[60:]], (BAD,))
 
 
