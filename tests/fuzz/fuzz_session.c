@@ -32,6 +32,11 @@ static void on_ready(void *context, struct dsp_member *member)
     dsp_hub_ready(context, member);
 }
 
+static void on_gap(void *context, struct dsp_member *member, uint64_t from, uint64_t to, bool damaged)
+{
+    dsp_hub_gap(context, member, from, to, damaged);
+}
+
 static void prepare(void)
 {
     struct cmq_reason reason = {{0}};
@@ -161,7 +166,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
                           .want = want};
     const struct cmq_grant grant = {.open = true};
     const struct cmq_address address = {.bytes = {192, 0, 2, 1}, .length = 4};
-    hub.groups = fake_groups_new(source, on_ready, &hub);
+    hub.groups = fake_groups_new(source, on_ready, on_gap, &hub);
     cmq_buf_init(&hub.packed, 1 << 20);
     dsp_session_init(&session, &hub, flags & IS_MSGPACK ? DSP_FORMAT_MSGPACK : DSP_FORMAT_JSON);
     dsp_session_identify(&session, &grant, &address);
