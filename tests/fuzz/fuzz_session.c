@@ -37,10 +37,17 @@ static void on_gap(void *context, struct dsp_member *member, uint64_t from, uint
     dsp_hub_gap(context, member, from, to, damaged);
 }
 
+/* The log's keyring is a directory. */
+static void clean_up(void)
+{
+    fake_log_free(event_log);
+}
+
 static void prepare(void)
 {
     struct cmq_reason reason = {{0}};
     event_log = fake_log_new();
+    cmq_assert(atexit(clean_up) == 0);
     const struct dsp_source_setup setup = {
         .directory = "unused", .cache_bytes = CACHE_BYTES, .free_encoded = dsp_encode_free};
     cmq_assert(dsp_source_new(&setup, event_log->ring, event_log->opening, &source, &reason) == CMQ_OK);
