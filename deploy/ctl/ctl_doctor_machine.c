@@ -77,7 +77,7 @@ static void check_libraries(struct doctor *doctor)
         const char *hole, *fix;
     } libraries[] = {
         {"libmicrohttpd", CTL_MICROHTTPD_VERSION, 1000010,
-         "takes a bare LF and folded lines in a request's head",
+         "takes bare LF, folded lines, NUL and lines that begin with a colon in a request's head",
          "put no HTTP proxy in front that takes them too, or use 1.0.10 and newer"},
         {"libwebsockets", CTL_WEBSOCKETS_VERSION, 5000000, "takes frames of clients that are not masked",
          "harmless for clients; proxies in between could be confused: use 5.0 and newer when there is one"},
