@@ -75,6 +75,13 @@ static const struct dsp_problem needs_subprotocol = {400,
                                                      " and " DSP_V1_MSGPACK ", and no other of this broker.",
                                                      NULL,
                                                      NULL};
+static const struct dsp_problem needs_board_subprotocol = {
+    400,
+    "bad-subprotocol",
+    "Bad Request",
+    "Sec-WebSocket-Protocol must name " DSP_BOARD_PROTOCOL ", and no other of this broker but a token's.",
+    NULL,
+    NULL};
 static const struct dsp_problem bad_method = {
     405, "method-not-allowed", "Method Not Allowed", "This port knows GET only.", "allow:", "GET"};
 static const struct dsp_problem bad_subprotocol = {
@@ -171,7 +178,8 @@ static const struct dsp_problem *find_fault(struct dsp_ws *ws, struct lws *wsi, 
         if (!subprotocol_is_v1(wsi))
             return &needs_subprotocol;
     } else if (strcmp(path, DSP_BOARD_PATH) == 0) {
-        return dsp_board_check_upgrade(ws->board, wsi);
+        if (!dsp_board_is_named(wsi))
+            return &needs_board_subprotocol;
     } else if (!is_root(path)) {
         return &not_found;
     } else if (lws_hdr_total_length(wsi, WSI_TOKEN_PROTOCOL) != 0) {
@@ -196,6 +204,8 @@ int dsp_http_check_upgrade(struct dsp_ws *ws, struct lws *wsi, const char *busy_
     else if (is_root(path)) /* its clients cannot say who they are later */
         fault = dsp_door_check(ws, wsi, CMQ_RIGHT_CONSUME,
                                cmq_span_make(CMQ_TOPIC_DEFAULT, sizeof(CMQ_TOPIC_DEFAULT) - 1));
+    else if (strcmp(path, DSP_BOARD_PATH) == 0)
+        fault = dsp_board_check(ws->board, wsi);
     else
         fault = dsp_door_identify(ws, wsi);
     if (fault == NULL)

@@ -55,7 +55,7 @@ struct dsp_board {
     struct cmq_buf packed;
     struct watcher *watchers;
     lws_sorted_usec_list_t timer;
-    bool looking, draining;
+    bool draining;
 };
 
 /* ---- looks ---- */
@@ -82,14 +82,12 @@ static void look(lws_sorted_usec_list_t *sul);
 
 static void schedule(struct dsp_board *board, struct lws_context *context, uint64_t wait_ms)
 {
-    board->looking = true;
     lws_sul_schedule(context, 0, &board->timer, look, (lws_usec_t)wait_ms * LWS_US_PER_MS);
 }
 
 static void look(lws_sorted_usec_list_t *sul)
 {
     struct dsp_board *board = lws_container_of(sul, struct dsp_board, timer);
-    board->looking = false;
     if (board->watchers == NULL || board->draining)
         return;
     /* Without memory this look is left out. */
@@ -339,8 +337,7 @@ static int send_problem(struct lws *wsi, const struct dsp_problem *problem)
     return dsp_http_send_problem(wsi, problem) != 0 || lws_http_transaction_completed(wsi) != 0 ? -1 : 0;
 }
 
-/* Who is somebody may look. */
-static const struct dsp_problem *check(struct dsp_board *board, struct lws *wsi)
+const struct dsp_problem *dsp_board_check(struct dsp_board *board, struct lws *wsi)
 {
     const struct dsp_problem *problem = dsp_door_identify(board->setup.ws, wsi);
     return problem != NULL ? problem : dsp_door_somebody(board->setup.ws, wsi);
@@ -357,7 +354,7 @@ static bool wants_page(struct lws *wsi)
 bool dsp_board_answer(struct dsp_board *board, struct lws *wsi, const char *path, int *ret_result)
 {
     if (strcmp(path, DSP_BOARD_PATH) == 0) {
-        const struct dsp_problem *problem = check(board, wsi);
+        const struct dsp_problem *problem = dsp_board_check(board, wsi);
         if (problem != NULL)
             *ret_result = send_problem(wsi, problem);
         else
@@ -373,32 +370,20 @@ bool dsp_board_answer(struct dsp_board *board, struct lws *wsi, const char *path
     return false;
 }
 
-static const struct dsp_problem needs_protocol = {400,
-                                                  "bad-subprotocol",
-                                                  "Bad Request",
-                                                  "Sec-WebSocket-Protocol must name " DSP_BOARD_PROTOCOL
-                                                  ", and no other of this broker but a token's.",
-                                                  NULL,
-                                                  NULL};
-static const struct dsp_problem bad_origin = {
-    403, "bad-origin", "Forbidden", "Pages of other sites may not watch this broker.", NULL, NULL};
-
-const struct dsp_problem *dsp_board_check_upgrade(struct dsp_board *board, struct lws *wsi)
+bool dsp_board_is_named(struct lws *wsi)
 {
     char names[PROTOCOLS_BYTES];
-    bool found = false;
+    bool found = false, other = false;
     if (lws_hdr_copy(wsi, names, sizeof names, WSI_TOKEN_PROTOCOL) <= 0)
-        return &needs_protocol;
+        return false;
     for (char *next = names, *name; (name = strsep(&next, ", \t")) != NULL;) {
         if (strcmp(name, DSP_BOARD_PROTOCOL) == 0)
             found = true;
-        else if (name[0] != '\0' && strncmp(name, DSP_TOKEN_PROTOCOL, sizeof DSP_TOKEN_PROTOCOL - 1) != 0)
-            found = false, next = NULL;
+        else if (strncmp(name, DSP_TOKEN_PROTOCOL, sizeof DSP_TOKEN_PROTOCOL - 1) != 0)
+            other = other || name[0] != '\0';
     }
     explicit_bzero(names, sizeof names);
-    if (!found)
-        return &needs_protocol;
-    return dsp_door_origin_is_allowed(board->setup.ws, wsi) ? check(board, wsi) : &bad_origin;
+    return found && !other;
 }
 
 /* ---- life ---- */

@@ -43,8 +43,10 @@ void dsp_board_protocol(struct dsp_board *board, struct lws_protocols *ret_proto
 
 /* LWS_CALLBACK_HTTP: whether the request is for a file of the dashboard or for /v1/status, and then the answer. */
 bool dsp_board_answer(struct dsp_board *board, struct lws *wsi, const char *path, int *ret_result);
-/* LWS_CALLBACK_HTTP_CONFIRM_UPGRADE for DSP_BOARD_PATH: NULL, or what to answer. */
-const struct dsp_problem *dsp_board_check_upgrade(struct dsp_board *board, struct lws *wsi);
+/* Whether an upgrade's subprotocols name the board's, and no other but a token's. */
+bool dsp_board_is_named(struct lws *wsi);
+/* NULL: who sent the request may watch, which everybody may who is somebody. Else what to answer. */
+const struct dsp_problem *dsp_board_check(struct dsp_board *board, struct lws *wsi);
 /* Grants may have ended: whose did is closed. */
 void dsp_board_recheck(struct dsp_board *board);
 void dsp_board_drain(struct dsp_board *board);

@@ -30,6 +30,13 @@ const char *cmq_role_name(enum cmq_role role)
     return "unknown";
 }
 
+unsigned cmq_role_by(enum cmq_role role)
+{
+    return role == CMQ_ROLE_INGEST      ? CMQ_BY_INGEST
+           : role == CMQ_ROLE_ENCRYPTOR ? CMQ_BY_ENCRYPTOR
+                                        : CMQ_BY_DISPATCHER;
+}
+
 const char *cmq_log_health_name(enum cmq_log_health health)
 {
     switch (health) {

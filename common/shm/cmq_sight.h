@@ -37,6 +37,8 @@ unsigned cmq_sight_live(const struct cmq_sight *sight, enum cmq_role role);
 
 /* "ingest", ...; "unknown" for a number that came out of shared memory and is none. */
 const char *cmq_role_name(enum cmq_role role);
+/* CMQ_BY_: which counters are those of the stage. */
+unsigned cmq_role_by(enum cmq_role role);
 const char *cmq_log_health_name(enum cmq_log_health health);
 
 #endif

@@ -1,49 +1,31 @@
 #include "common/shm/cmq_state.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 
-enum { PIECE_BYTES_MAX = 512 };
+#include "common/shm/cmq_writer.h"
 
-struct writer {
-    struct cmq_buf *text;
-    enum cmq_err err; /* the first */
-};
-
-CMQ_PRINTF(2, 3) static void put(struct writer *writer, const char *fmt, ...)
-{
-    char piece[PIECE_BYTES_MAX];
-    va_list args;
-    va_start(args, fmt);
-    int bytes = vsnprintf(piece, sizeof piece, fmt, args);
-    va_end(args);
-    cmq_assert(bytes >= 0 && (size_t)bytes < sizeof piece);
-    if (writer->err == CMQ_OK)
-        writer->err = cmq_buf_append(writer->text, piece, (size_t)bytes);
-}
-
-static void put_ring(struct writer *writer, const struct cmq_ring_state *ring)
+static void put_ring(struct cmq_writer *writer, const struct cmq_ring_state *ring)
 {
     const double fill = ring->slots == 0 ? 0.0 : (double)(ring->published - ring->gate) / (double)ring->slots;
-    put(writer,
-        "\"ring\":{\"slots\":%u,\"first_seq\":%" PRIu64 ",\"gate\":%" PRIu64 ",\"committed\":%" PRIu64
-        ",\"published\":%" PRIu64 ",\"fill\":%.4f,\"draining\":%s},",
-        ring->slots, ring->first_seq, ring->gate, ring->committed, ring->published, fill,
-        ring->draining ? "true" : "false");
+    cmq_writer_put(writer,
+                   "\"ring\":{\"slots\":%u,\"first_seq\":%" PRIu64 ",\"gate\":%" PRIu64
+                   ",\"committed\":%" PRIu64 ",\"published\":%" PRIu64 ",\"fill\":%.4f,\"draining\":%s},",
+                   ring->slots, ring->first_seq, ring->gate, ring->committed, ring->published, fill,
+                   ring->draining ? "true" : "false");
 }
 
 /* floor, bytes and writer are null while nobody writes. */
-static void put_log(struct writer *writer, const struct cmq_sight *sight)
+static void put_log(struct cmq_writer *writer, const struct cmq_sight *sight)
 {
-    put(writer, "\"log\":{\"health\":\"%s\",\"stored\":%" PRIu64 ",\"durable\":%" PRIu64 ",",
-        cmq_log_health_name(sight->health), sight->stored, sight->durable);
+    cmq_writer_put(writer, "\"log\":{\"health\":\"%s\",\"stored\":%" PRIu64 ",\"durable\":%" PRIu64 ",",
+                   cmq_log_health_name(sight->health), sight->stored, sight->durable);
     if (sight->writer == NULL)
-        put(writer, "\"floor\":null,\"bytes\":null,\"writer\":null},");
+        cmq_writer_put(writer, "\"floor\":null,\"bytes\":null,\"writer\":null},");
     else
-        put(writer, "\"floor\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"writer\":%u},",
-            sight->writer->member.counters[CMQ_COUNT_LOG_FLOOR],
-            sight->writer->member.counters[CMQ_COUNT_LOG_DISK_BYTES], sight->writer->status.instance_number);
+        cmq_writer_put(writer, "\"floor\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"writer\":%u},",
+                       sight->writer->member.counters[CMQ_COUNT_LOG_FLOOR],
+                       sight->writer->member.counters[CMQ_COUNT_LOG_DISK_BYTES],
+                       sight->writer->status.instance_number);
 }
 
 /* The bound of the bucket in which that part of the durations ends, in nanoseconds; 0: there were none. */
@@ -58,77 +40,70 @@ static uint64_t quantile(const struct cmq_status *status, unsigned hist, double 
     return 0;
 }
 
-static void put_durations(struct writer *writer, const struct cmq_status *status, unsigned by)
+static void put_durations(struct cmq_writer *writer, const struct cmq_status *status, unsigned by)
 {
     bool first = true;
-    put(writer, "\"durations\":{");
+    cmq_writer_put(writer, "\"durations\":{");
     for (unsigned i = 0; i < CMQ_HIST_COUNT; i++) {
         const struct cmq_hist_info *info = cmq_hist_info((enum cmq_hist)i);
         if ((info->by & by) == 0)
             continue;
-        put(writer,
-            "%s\"%s\":{\"count\":%" PRIu64 ",\"sum_ns\":%" PRIu64 ",\"p50_ns\":%" PRIu64
-            ",\"p99_ns\":%" PRIu64 ",\"buckets\":[",
-            first ? "" : ",", info->name, status->hists[i].count, status->hists[i].sum_ns,
-            quantile(status, i, 0.5), quantile(status, i, 0.99));
+        cmq_writer_put(writer,
+                       "%s\"%s\":{\"count\":%" PRIu64 ",\"sum_ns\":%" PRIu64 ",\"p50_ns\":%" PRIu64
+                       ",\"p99_ns\":%" PRIu64 ",\"buckets\":[",
+                       first ? "" : ",", info->name, status->hists[i].count, status->hists[i].sum_ns,
+                       quantile(status, i, 0.5), quantile(status, i, 0.99));
         for (unsigned k = 0; k < CMQ_HIST_BUCKETS; k++)
-            put(writer, "%s%" PRIu64, k == 0 ? "" : ",", status->hists[i].buckets[k]);
-        put(writer, "]}");
+            cmq_writer_put(writer, "%s%" PRIu64, k == 0 ? "" : ",", status->hists[i].buckets[k]);
+        cmq_writer_put(writer, "]}");
         first = false;
     }
-    put(writer, "}");
+    cmq_writer_put(writer, "}");
 }
 
-static unsigned by_of(enum cmq_role role)
-{
-    return role == CMQ_ROLE_INGEST      ? CMQ_BY_INGEST
-           : role == CMQ_ROLE_ENCRYPTOR ? CMQ_BY_ENCRYPTOR
-                                        : CMQ_BY_DISPATCHER;
-}
-
-static void put_instance(struct writer *writer, const struct cmq_sight *sight,
+static void put_instance(struct cmq_writer *writer, const struct cmq_sight *sight,
                          const struct cmq_sight_instance *instance)
 {
     const struct cmq_member_state *member = &instance->member;
     const bool known = member->id != CMQ_MEMBERS_MAX;
     const uint64_t uptime_ms =
         instance->alive && sight->now_ms > member->start_wall_ms ? sight->now_ms - member->start_wall_ms : 0;
-    put(writer, "{\"stage\":\"%s\",\"instance\":%u,", cmq_role_name(instance->status.role),
-        instance->status.instance_number);
+    cmq_writer_put(writer, "{\"stage\":\"%s\",\"instance\":%u,", cmq_role_name(instance->status.role),
+                   instance->status.instance_number);
     if (known)
-        put(writer, "\"id\":%u,\"pid\":%d,", member->id, member->pid);
+        cmq_writer_put(writer, "\"id\":%u,\"pid\":%d,", member->id, member->pid);
     else
-        put(writer, "\"id\":null,\"pid\":null,");
-    put(writer,
-        "\"alive\":%s,\"starts\":%" PRIu64 ",\"uptime_s\":%" PRIu64 ",\"arena_bytes\":%" PRIu64
-        ",\"lag\":%" PRIu64 ",\"ns_per_message\":%" PRIu64 ",\"counters\":{",
-        instance->alive ? "true" : "false", instance->status.starts, uptime_ms / 1000u, member->arena_bytes,
-        instance->lag, instance->ns_per_message);
+        cmq_writer_put(writer, "\"id\":null,\"pid\":null,");
+    cmq_writer_put(writer,
+                   "\"alive\":%s,\"starts\":%" PRIu64 ",\"uptime_s\":%" PRIu64 ",\"arena_bytes\":%" PRIu64
+                   ",\"lag\":%" PRIu64 ",\"ns_per_message\":%" PRIu64 ",\"counters\":{",
+                   instance->alive ? "true" : "false", instance->status.starts, uptime_ms / 1000u,
+                   member->arena_bytes, instance->lag, instance->ns_per_message);
     for (unsigned i = 0; i < CMQ_COUNTER_COUNT; i++)
-        put(writer, "%s\"%s\":%" PRIu64, i == 0 ? "" : ",", cmq_counter_info((enum cmq_counter)i)->name,
-            member->counters[i]);
-    put(writer, "},");
-    put_durations(writer, &instance->status, by_of(instance->status.role));
-    put(writer, "}");
+        cmq_writer_put(writer, "%s\"%s\":%" PRIu64, i == 0 ? "" : ",",
+                       cmq_counter_info((enum cmq_counter)i)->name, member->counters[i]);
+    cmq_writer_put(writer, "},");
+    put_durations(writer, &instance->status, cmq_role_by(instance->status.role));
+    cmq_writer_put(writer, "}");
 }
 
 enum cmq_err cmq_state_write(const struct cmq_sight *sight, const char *version, struct cmq_buf *text)
 {
     static const enum cmq_role stages[] = {CMQ_ROLE_INGEST, CMQ_ROLE_ENCRYPTOR, CMQ_ROLE_DISPATCHER};
-    struct writer writer = {.text = text, .err = CMQ_OK};
-    put(&writer, "{\"broker\":\"%s\",\"version\":\"%s\",\"time_ms\":%" PRIu64 ",", sight->instance, version,
-        sight->now_ms);
+    struct cmq_writer writer = {.text = text, .err = CMQ_OK};
+    cmq_writer_put(&writer, "{\"broker\":\"%s\",\"version\":\"%s\",\"time_ms\":%" PRIu64 ",", sight->instance,
+                   version, sight->now_ms);
     put_ring(&writer, &sight->ring);
     put_log(&writer, sight);
-    put(&writer, "\"live\":{");
+    cmq_writer_put(&writer, "\"live\":{");
     for (size_t i = 0; i < CMQ_COUNT_OF(stages); i++)
-        put(&writer, "%s\"%s\":%u", i == 0 ? "" : ",", cmq_role_name(stages[i]),
-            cmq_sight_live(sight, stages[i]));
-    put(&writer, "},\"instances\":[");
+        cmq_writer_put(&writer, "%s\"%s\":%u", i == 0 ? "" : ",", cmq_role_name(stages[i]),
+                       cmq_sight_live(sight, stages[i]));
+    cmq_writer_put(&writer, "},\"instances\":[");
     for (size_t i = 0; i < sight->count; i++) {
-        put(&writer, "%s", i == 0 ? "" : ",");
+        cmq_writer_put(&writer, "%s", i == 0 ? "" : ",");
         put_instance(&writer, sight, &sight->instances[i]);
     }
-    put(&writer, "]}");
+    cmq_writer_put(&writer, "]}");
     return writer.err;
 }

@@ -141,7 +141,7 @@ static bool check_port(struct doctor *doctor, const char *check, enum ctl_port p
     }
     const bool good = answer.status >= 200 && answer.status < 300;
     if (good)
-        doctor_say(doctor, DOCTOR_OK, check, NULL, "%s%s answers", answer.url, "");
+        doctor_say(doctor, DOCTOR_OK, check, NULL, "%s answers", answer.url);
     else
         doctor_say(doctor, DOCTOR_FAIL, check, "read the answer: it names what is missing",
                    "%s answers %ld: %.*s", answer.url, answer.status,
