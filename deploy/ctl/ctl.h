@@ -43,7 +43,7 @@ struct ctl {
     bool lines;                         /* pub */
     char bearer[64];                    /* of --token-file; "": none */
     struct ctl_token_options token;
-    const char *words[2]; /* the command's own arguments */
+    const char *words[4]; /* the command's own arguments */
     unsigned word_count;
 };
 
@@ -52,7 +52,7 @@ int ctl_fail(int exit_code, const char *fmt, ...) CMQ_PRINTF(2, 3);
 /* The sentence of a failed call; returns the exit code of err. */
 int ctl_fail_err(enum cmq_err err, const struct cmq_reason *reason);
 
-/* ---- commands, see main.c ---- */
+/* ---- commands, see ctl_commands.c ---- */
 
 int ctl_init(struct ctl *ctl);
 int ctl_destroy(struct ctl *ctl);

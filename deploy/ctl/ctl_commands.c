@@ -1,0 +1,245 @@
+#include "ctl_commands.h"
+
+#include <string.h>
+
+#include "common/base/cmq_base.h"
+
+/* ---- options ---- */
+
+#define COMMON_OPTIONS                                                                               \
+    {"config", 'c', "FILE", 0, "settings file (default: " CMQ_PROC_CONFIG_FILE " if it exists)", 0}, \
+    {                                                                                                \
+        "set", 's', "section.key=value", 0, "one setting; after the file, may be repeated", 0        \
+    }
+#define TOKEN_OPTION                                                                                         \
+    {                                                                                                        \
+        "token-file", CTL_OPTION_TOKEN_FILE, "FILE", 0, "a file with the token to use, where tokens are on", \
+            0                                                                                                \
+    }
+#define SUPERVISOR_OPTIONS                                                                                   \
+    {"supervisor-conf",                                                                                      \
+     CTL_OPTION_SUPERVISOR,                                                                                  \
+     "FILE",                                                                                                 \
+     0,                                                                                                      \
+     "supervisord's configuration (default: $CIPHERMQ_SUPERVISOR_CONF)",                                     \
+     0},                                                                                                     \
+        {"systemd", CTL_OPTION_SYSTEMD, NULL, 0, "the stages are systemd units", 0},                         \
+    {                                                                                                        \
+        "timeout", CTL_OPTION_TIMEOUT, "SECONDS", 0, "longest wait for one instance, 1 to 600 (default 30)", \
+            0                                                                                                \
+    }
+
+const struct argp_option ctl_front_options[] = {COMMON_OPTIONS, {0}};
+static const struct argp_option status_options[] = {
+    COMMON_OPTIONS, {"json", CTL_OPTION_JSON, NULL, 0, "one JSON object", 0}, {0}};
+static const struct argp_option client_options[] = {
+    COMMON_OPTIONS, {"json", CTL_OPTION_JSON, NULL, 0, "one JSON object", 0}, TOKEN_OPTION, {0}};
+static const struct argp_option top_options[] = {
+    COMMON_OPTIONS,
+    {"json", CTL_OPTION_JSON, NULL, 0, "one JSON object a line", 0},
+    {"interval", CTL_OPTION_INTERVAL, "MS", 0, "time between two looks, 100 to 60000 (default 1000)", 0},
+    {"count", CTL_OPTION_COUNT, "N", 0, "leave after so many", 0},
+    {0}};
+static const struct argp_option pub_options[] = {
+    COMMON_OPTIONS,
+    TOKEN_OPTION,
+    {"type", CTL_OPTION_TYPE, "TYPE", 0, "the message's content type (default text/plain)", 0},
+    {"key", CTL_OPTION_KEY, "KEY", 0, "Idempotency-Key: with the same one it is published once", 0},
+    {"ack", CTL_OPTION_ACK, "accepted|durable", 0, "what the reply waits for", 0},
+    {"ttl", CTL_OPTION_TTL, "TIME", 0, "not delivered when it is over: 1500ms, 30s, 5m, 2h, 3d", 0},
+    {"lines", CTL_OPTION_LINES, NULL, 0,
+     "each line of standard input is one message: a JSON string, or an object with data", 0},
+    {0}};
+static const struct argp_option sub_options[] = {
+    COMMON_OPTIONS,
+    TOKEN_OPTION,
+    {"since", CTL_OPTION_SINCE, "earliest|latest|ID", 0,
+     "where to begin: at the oldest message, the next one (default), or behind the one with this id", 0},
+    {"count", CTL_OPTION_COUNT, "N", 0, "leave after so many messages", 0},
+    {0}};
+static const struct argp_option supervisor_options[] = {COMMON_OPTIONS, SUPERVISOR_OPTIONS, {0}};
+static const struct argp_option config_options[] = {
+    {"sample", CTL_OPTION_SAMPLE, NULL, 0, "a settings file with every key at its default, as comments", 0},
+    {"reference", CTL_OPTION_REFERENCE, NULL, 0, "the reference page (Markdown)", 0},
+    {0}};
+static const struct argp_option token_options[] = {
+    COMMON_OPTIONS,
+    {"json", CTL_OPTION_JSON, NULL, 0, "one JSON document", 0},
+    {"publish", CTL_OPTION_PUBLISH, "P,P", 0, "topics that may be published to; patterns, may be repeated",
+     0},
+    {"subscribe", CTL_OPTION_SUBSCRIBE, "P,P", 0, "topics that may be subscribed to and replayed", 0},
+    {"consume", CTL_OPTION_CONSUME, "P,P", 0, "topics whose groups may be joined, with ack and nack", 0},
+    {"admin", CTL_OPTION_ADMIN, NULL, 0, "may read metrics; includes no other right", 0},
+    {"expires", CTL_OPTION_EXPIRES, "WHEN", 0,
+     "30m, 12h, 90d, 52w from now; 2027-01-31 (its first moment, UTC); 2027-01-31T12:00:00Z; never (default)",
+     0},
+    {"messages-rate", CTL_OPTION_MESSAGES_RATE, "N", 0, "messages a second instead of tokens.messages_rate",
+     0},
+    {"bytes-rate", CTL_OPTION_BYTES_RATE, "N", 0,
+     "bytes a second instead of tokens.bytes_rate; may end in K, M, G", 0},
+    {"certificate", CTL_OPTION_CERTIFICATE, "NAME", 0,
+     "no token: the rights are those of a client certificate with this common name (or first DNS name)", 0},
+    {"bound-to", CTL_OPTION_BOUND_TO, "NAME", 0, "the token is good only together with such a certificate",
+     0},
+    {0}};
+
+static const struct ctl_option_place places[] = {
+    {CTL_OPTION_JSON, CTL_PLACE_FLAG, offsetof(struct ctl, json), 0, 0, 0},
+    {CTL_OPTION_SAMPLE, CTL_PLACE_FLAG, offsetof(struct ctl, sample), 0, 0, 0},
+    {CTL_OPTION_REFERENCE, CTL_PLACE_FLAG, offsetof(struct ctl, reference), 0, 0, 0},
+    {CTL_OPTION_SUPERVISOR, CTL_PLACE_TEXT, offsetof(struct ctl, supervisor_conf), 0, 0, 0},
+    {CTL_OPTION_SYSTEMD, CTL_PLACE_FLAG, offsetof(struct ctl, systemd), 0, 0, 0},
+    {CTL_OPTION_TIMEOUT, CTL_PLACE_NUMBER, offsetof(struct ctl, timeout_ms), 1, 600, 1000},
+    {CTL_OPTION_INTERVAL, CTL_PLACE_NUMBER, offsetof(struct ctl, interval_ms), 100, 60000, 1},
+    {CTL_OPTION_COUNT, CTL_PLACE_NUMBER, offsetof(struct ctl, count), 1, 1000000000, 1},
+    {CTL_OPTION_SINCE, CTL_PLACE_TEXT, offsetof(struct ctl, since), 0, 0, 0},
+    {CTL_OPTION_TYPE, CTL_PLACE_TEXT, offsetof(struct ctl, type), 0, 0, 0},
+    {CTL_OPTION_KEY, CTL_PLACE_TEXT, offsetof(struct ctl, key), 0, 0, 0},
+    {CTL_OPTION_ACK, CTL_PLACE_TEXT, offsetof(struct ctl, ack), 0, 0, 0},
+    {CTL_OPTION_TTL, CTL_PLACE_TEXT, offsetof(struct ctl, ttl), 0, 0, 0},
+    {CTL_OPTION_LINES, CTL_PLACE_FLAG, offsetof(struct ctl, lines), 0, 0, 0},
+    {CTL_OPTION_ADMIN, CTL_PLACE_FLAG, offsetof(struct ctl, token.admin), 0, 0, 0},
+    {CTL_OPTION_EXPIRES, CTL_PLACE_TEXT, offsetof(struct ctl, token.expires), 0, 0, 0},
+    {CTL_OPTION_MESSAGES_RATE, CTL_PLACE_TEXT, offsetof(struct ctl, token.messages_rate), 0, 0, 0},
+    {CTL_OPTION_BYTES_RATE, CTL_PLACE_TEXT, offsetof(struct ctl, token.bytes_rate), 0, 0, 0},
+    {CTL_OPTION_CERTIFICATE, CTL_PLACE_TEXT, offsetof(struct ctl, token.certificate), 0, 0, 0},
+    {CTL_OPTION_BOUND_TO, CTL_PLACE_TEXT, offsetof(struct ctl, token.bound_to), 0, 0, 0},
+};
+
+/* ---- commands ---- */
+
+const struct ctl_command ctl_commands[] = {
+    {.name = "init",
+     .words = "",
+     .about = "Make the run directory, the keys and the ring, whatever is missing.",
+     .needs_conf = true,
+     .run = ctl_init,
+     .options = ctl_front_options},
+    {.name = "status",
+     .words = "",
+     .about = "Show the ring, the log and every instance.",
+     .needs_conf = true,
+     .run = ctl_status,
+     .options = status_options,
+     .failed = "a stage has no live instance",
+     .examples = "status\tone look\n"
+                 "status --json\tthe same for a program\n"},
+    {.name = "restart",
+     .words = "STAGE[:N]",
+     .about = "Restart a stage, one instance after the other, or one instance.",
+     .word_count = 1,
+     .needs_conf = true,
+     .run = ctl_restart,
+     .options = supervisor_options,
+     .examples = "restart dispatcher\tevery dispatcher, one after the other\n"
+                 "restart ingest:1\tone of them\n"},
+    {.name = "scale",
+     .words = "STAGE COUNT",
+     .about = "Start or stop instances until 0 to COUNT-1 run; COUNT is 1 to 8.",
+     .word_count = 2,
+     .needs_conf = true,
+     .run = ctl_scale,
+     .options = supervisor_options,
+     .examples = "scale encryptor 3\tinstances 0, 1 and 2 run; those that did are not touched\n"},
+    {.name = "destroy",
+     .words = "",
+     .about = "Remove the ring of a stopped broker. Keys are kept, and the log unless its store is memory.",
+     .needs_conf = true,
+     .run = ctl_destroy,
+     .options = ctl_front_options},
+    {.name = "key",
+     .words = "list | rotate [PATTERN]",
+     .about = "Show the data keys, or begin a new epoch for a topic pattern (default \">\"). Needs the "
+              "key-encryption key.",
+     .word_count = 2,
+     .words_optional = 1,
+     .needs_conf = true,
+     .run = ctl_key,
+     .options = status_options,
+     .examples = "key list\tpatterns, epochs, how much of each key is used up\n"
+                 "key rotate 'orders.>'\ta new data key for these topics; old messages stay readable\n"},
+    {.name = "token",
+     .words = "create NAME | list | revoke NAME",
+     .about = "Make a token with rights to topics, show all, or take one away. Running stages see a change "
+              "by themselves. Needs tokens.file.",
+     .word_count = 2,
+     .words_optional = 1,
+     .needs_conf = true,
+     .run = ctl_token,
+     .options = token_options,
+     .examples = "token create shop --publish 'orders.>' --expires 90d\tprints the token once\n"
+                 "token revoke shop\tits connections are closed\n"},
+    {.name = "verify",
+     .words = "",
+     .about = "Read the whole log and open everything in it. Needs the key-encryption key.",
+     .needs_conf = true,
+     .run = ctl_verify,
+     .options = status_options,
+     .failed = "records are damaged"},
+    {.name = "doctor",
+     .words = "",
+     .about = "Look at configuration, keys, log, machine, ring, stages and ports, send a message through, "
+              "and name the fix of what is wrong.",
+     .run = ctl_doctor,
+     .options = client_options,
+     .failed = "something is wrong"},
+    {.name = "top",
+     .words = "",
+     .about = "Show what every instance does per second, until it is left.",
+     .needs_conf = true,
+     .run = ctl_top,
+     .options = top_options,
+     .examples = "top --json --count 1\tone second, as one JSON object\n"},
+    {.name = "pub",
+     .words = "TOPIC [MESSAGE]",
+     .about = "Publish a message, or standard input as one.",
+     .word_count = 2,
+     .words_optional = 1,
+     .needs_conf = true,
+     .run = ctl_pub,
+     .options = pub_options,
+     .failed = "the broker refused the message",
+     .examples = "pub orders.eu 'first order'\tprints the reply, with the id\n"
+                 "pub orders.eu --lines <FILE\teach line is a message\n"},
+    {.name = "sub",
+     .words = "PATTERN",
+     .about = "Print the messages of some topics as JSON, one a line, as they come.",
+     .word_count = 1,
+     .needs_conf = true,
+     .run = ctl_sub,
+     .options = sub_options,
+     .failed = "the broker refused the subscription",
+     .examples = "sub 'orders.>' --since earliest\tall that the log still has, then what comes\n"},
+    {.name = "metrics",
+     .words = "",
+     .about = "Print every number of every instance, as Prometheus reads them.",
+     .needs_conf = true,
+     .run = ctl_metrics,
+     .options = ctl_front_options,
+     .failed = "the broker is not running"},
+    {.name = "config",
+     .words = "",
+     .about = "Print --sample or --reference.",
+     .run = ctl_config,
+     .options = config_options,
+     .examples = "config --sample\ta settings file with every key at its default\n"},
+};
+const size_t ctl_command_count = CMQ_COUNT_OF(ctl_commands);
+
+const struct ctl_command *ctl_command_find(const char *name)
+{
+    for (size_t i = 0; i < ctl_command_count; i++) {
+        if (strcmp(ctl_commands[i].name, name) == 0)
+            return &ctl_commands[i];
+    }
+    return NULL;
+}
+
+const struct ctl_option_place *ctl_option_place(int key)
+{
+    for (size_t i = 0; i < CMQ_COUNT_OF(places); i++) {
+        if (places[i].key == key)
+            return &places[i];
+    }
+    return NULL;
+}
