@@ -4,6 +4,7 @@
 #include "common/log/cmq_log.h"
 #include "common/shm/cmq_crash.h"
 #include "common/wire/cmq_topic.h"
+#include "dispatcher/dsp_roll.h"
 #include "dispatcher/dsp_sock.h"
 #include "dispatcher/dsp_ws_door.h"
 #include "dispatcher/dsp_ws_int.h"
@@ -99,6 +100,8 @@ static void delivered(struct dsp_ws *ws, struct dsp_client *client)
     cmq_ring_count(ws->ring, CMQ_COUNT_MESSAGES, client->flight_messages);
     cmq_ring_count(ws->ring, CMQ_COUNT_FRAMES, 1);
     cmq_ring_count(ws->ring, CMQ_COUNT_BYTES_OUT, client->flight_bytes);
+    client->messages += client->flight_messages;
+    client->bytes += client->flight_bytes;
     client->flight_messages = 0;
 }
 
@@ -279,6 +282,25 @@ void dsp_clients_look(struct dsp_ws *ws, uint64_t now_ns)
     for (struct dsp_client *client = ws->clients; client != NULL; client = client->next)
         if (!dsp_guard_look(&client->guard, &ws->guard, client->wsi, now_ns))
             close_soon(client, LWS_CLOSE_STATUS_POLICY_VIOLATION, "control_rate_max");
+}
+
+void dsp_clients_tell(struct dsp_ws *ws, struct dsp_roll *roll)
+{
+    for (struct dsp_client *client = ws->clients; client != NULL; client = client->next) {
+        const struct dsp_visitor *visitor = dsp_door_visitor(client->wsi);
+        const struct dsp_group *group = client->member.group;
+        struct cmq_table_client *row =
+            dsp_roll_add(roll, dsp_group_lag(ws->groups, group), &visitor->address);
+        if (row == NULL)
+            continue;
+        row->kind = CMQ_CLIENT_ROOT;
+        row->subject = dsp_group_topic(group);
+        row->group = dsp_group_name(group);
+        row->connected_ms = visitor->since_ms;
+        row->messages = client->messages;
+        row->bytes = client->bytes;
+        row->subscriptions = 1;
+    }
 }
 
 /* What clients send means nothing here; but it must end somewhere. */

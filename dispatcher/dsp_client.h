@@ -20,6 +20,7 @@
 #include "dispatcher/dsp_ws_guard.h"
 
 struct dsp_ws;
+struct dsp_roll;
 
 struct dsp_client {
     struct dsp_member member;
@@ -28,9 +29,10 @@ struct dsp_client {
     uint32_t flight_messages;
     size_t flight_bytes;
     uint64_t acked_bytes;
-    uint64_t heard_ns;     /* when the peer last gave a sign of life */
-    uint64_t progress_ns;  /* when it last took something, or when a frame was written */
-    size_t received_bytes; /* of the message that it is sending */
+    uint64_t heard_ns;        /* when the peer last gave a sign of life */
+    uint64_t progress_ns;     /* when it last took something, or when a frame was written */
+    size_t received_bytes;    /* of the message that it is sending */
+    uint64_t messages, bytes; /* delivered so far */
     struct dsp_guard guard;
     struct cmq_grant grant;
     int closing; /* code to close with when its socket takes something; 0: none */
@@ -48,6 +50,8 @@ void dsp_client_heard(struct dsp_client *client, size_t bytes);
 void dsp_clients_recheck(struct dsp_ws *ws);
 /* Closes clients that send too many control frames; once a second. */
 void dsp_clients_look(struct dsp_ws *ws, uint64_t now_ns);
+/* Puts all on the roll. */
+void dsp_clients_tell(struct dsp_ws *ws, struct dsp_roll *roll);
 void dsp_client_gone(struct dsp_ws *ws, struct dsp_client *client);
 
 /* Group `default` has something for this member, which is a client's. */

@@ -102,6 +102,7 @@ enum cmq_err dsp_groups_new(const struct dsp_groups_setup *setup, struct dsp_gro
 /* A group without members; its claims were given up. */
 static void group_free(struct dsp_groups *groups, struct dsp_group *group)
 {
+    dsp_group_tell_last(groups, group);
     if (group->prev != NULL)
         group->prev->next = group->next;
     else
@@ -472,6 +473,7 @@ enum cmq_err dsp_group_take(struct dsp_groups *groups, struct dsp_member *member
     group->peeked_hand = NULL;
     if (batch->attempt > 1)
         cmq_ring_count(groups->setup.ring, CMQ_COUNT_REDELIVERED, count);
+    group->telling.redelivered += batch->attempt > 1 ? count : 0;
     cmq_ring_gauge(groups->setup.ring, CMQ_COUNT_BACKLOG, groups->hand_count);
     dsp_wake_if_more(groups, group);
     return CMQ_OK;

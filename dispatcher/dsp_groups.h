@@ -53,6 +53,7 @@ struct dsp_groups_setup {
     struct cmq_ring *ring; /* for counters */
     struct dsp_source *source;
     struct dsp_ledger *ledger;
+    struct cmq_tables_page *tables; /* where dsp_groups_tell says how groups do; NULL: nowhere */
     /* A member that was waiting may find something now. Called from any dsp_group call, and dsp_groups_poke/tick. */
     void (*on_ready)(void *context, struct dsp_member *member);
     /* All acks with a ticket up to this one are durable. Called in the ledger's thread: only wake the delivery thread. */
@@ -139,6 +140,11 @@ uint64_t dsp_groups_durable(struct dsp_groups *groups);
 /* The first record that nobody here has begun to read for the group that is farthest behind, of those with members here;
  * UINT64_MAX: none is behind. */
 uint64_t dsp_groups_unread(struct dsp_groups *groups);
+
+/* Tells the instance's tables how groups do, those included that have no members here; a few hundred at a time, in turn. */
+void dsp_groups_tell(struct dsp_groups *groups);
+/* Records that are not done for the group, as of the last tell. */
+uint64_t dsp_group_lag(const struct dsp_groups *groups, const struct dsp_group *group);
 
 /* The log has more, or a claim became free: waiting members are told. */
 void dsp_groups_poke(struct dsp_groups *groups);

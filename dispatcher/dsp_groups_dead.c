@@ -155,6 +155,7 @@ static bool settle(struct dsp_groups *groups, struct dsp_dead *dead)
         dead->published = true;
         if (err == CMQ_OK)
             cmq_ring_count(groups->setup.ring, CMQ_COUNT_DEAD_LETTERS, 1);
+        group->telling.dead_letters += err == CMQ_OK;
         cmq_log(CMQ_LOG_WARN, CMQ_EV_RECORD_BAD,
                 "where=dead_letter group=%s id=%llu-%u attempts=%u err=\"%s\"", group->name,
                 (unsigned long long)dead->hand->seq, dead->index, dead->attempt, cmq_err_text(err));

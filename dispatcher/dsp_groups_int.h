@@ -15,7 +15,7 @@
 
 #include <pthread.h>
 
-#include "dispatcher/dsp_groups.h"
+#include "dispatcher/dsp_groups_tell.h"
 
 #define DSP_OFFSET_UNKNOWN SIZE_MAX
 /* Claims of the dead are looked for this often while the log does not grow. */
@@ -65,7 +65,6 @@ struct dsp_hand {
 };
 
 enum { DSP_HASH_BUCKETS = 1024 };
-
 struct dsp_group {
     struct dsp_group *next, *prev;
     char name[DSP_GROUP_NAME_BYTES_MAX + 1];
@@ -86,6 +85,7 @@ struct dsp_group {
     uint64_t floor;                    /* of the log, when it was looked at last */
     struct cmq_id noted;               /* auto-ack: what the ledger was told last */
     uint32_t usual_messages;           /* of a record */
+    struct dsp_telling telling;
     /* Where a walk over a record's messages was last. */
     uint64_t walk_seq;
     uint32_t walk_unit_first, walk_index;
@@ -129,6 +129,7 @@ struct dsp_groups {
     size_t state_bytes;
     uint64_t due_ns, ticket;
     uint32_t steps; /* records opened by this peek */
+    struct dsp_tell_turn tell_turn;
     bool draining, nomem;
 
     pthread_t thread;
@@ -137,8 +138,7 @@ struct dsp_groups {
     pthread_cond_t changed;
     struct dsp_commit building, committing; /* building: under lock; committing: the ledger thread's */
     uint64_t durable;                       /* under lock, as all that follow */
-    uint64_t
-        sleeping_ns; /* the ledger thread sleeps until then (UINT64_MAX: until told); 0: it does not sleep */
+    uint64_t sleeping_ns; /* of the ledger thread, until then (UINT64_MAX: until told); 0: it works */
     bool busy, stop;
 };
 

@@ -8,7 +8,14 @@
 #include "common/log/cmq_log.h"
 #include "dispatcher/dsp_ledger_int.h"
 
-enum { READERS_MAX = 256, TABLES_MAX = 8, FORMAT = 1, PATH_BYTES = 512, BOOT_ID_BYTES = 64 };
+enum {
+    READERS_MAX = 256,
+    TABLES_MAX = 8,
+    FORMAT = 1,
+    PATH_BYTES = 512,
+    PROGRESS_RANGES_MAX = 32,
+    BOOT_ID_BYTES = 64
+};
 static const size_t claims_bytes = 64u << 20; /* hundreds of thousands of claims */
 static const char format_key[] = "format";
 
@@ -410,6 +417,71 @@ uint64_t dsp_ledger_floor(struct dsp_ledger *ledger, const struct dsp_ledger_gro
         dsp_done_find(ledger->acks_read, ledger->tables, group->id, group->start_seq, &from, &to, &next);
     mdb_txn_reset(ledger->acks_read);
     return code == MDB_SUCCESS ? to : group->start_seq;
+}
+
+static int read_progress(struct dsp_ledger *ledger, struct dsp_ledger_progress *progress)
+{
+    uint64_t from, to, next = UINT64_MAX;
+    const uint32_t group = progress->group.id;
+    progress->floor = progress->group.start_seq;
+    progress->done_above = 0;
+    int code = dsp_done_find(ledger->acks_read, ledger->tables, group, progress->floor, &from, &to, &next);
+    if (code == MDB_SUCCESS) {
+        progress->floor = to;
+        code = dsp_done_find(ledger->acks_read, ledger->tables, group, to, &from, &to, &next);
+    }
+    for (unsigned i = 0; code == MDB_NOTFOUND && next != UINT64_MAX && i < PROGRESS_RANGES_MAX; i++) {
+        code = dsp_done_find(ledger->acks_read, ledger->tables, group, next, &from, &to, &next);
+        if (code != MDB_SUCCESS)
+            break;
+        progress->done_above += to - from;
+        code = dsp_done_find(ledger->acks_read, ledger->tables, group, to, &from, &to, &next);
+    }
+    return code == MDB_NOTFOUND ? MDB_SUCCESS : code;
+}
+
+/* The row of the format has a name that no group can have: it is passed. */
+static int find_next(MDB_cursor *cursor, const char *name, struct dsp_ledger_progress *ret_progress)
+{
+    char text[DSP_GROUP_NAME_BYTES_MAX + 1];
+    const size_t bytes = strlen(name);
+    MDB_val value, key = {.mv_size = bytes, .mv_data = text};
+    memcpy(text, name, bytes + 1);
+    int code = mdb_cursor_get(cursor, &key, &value, bytes == 0 ? MDB_FIRST : MDB_SET_RANGE);
+    for (; code == MDB_SUCCESS; code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        if (key.mv_size == 0 || key.mv_size > DSP_GROUP_NAME_BYTES_MAX ||
+            memchr(key.mv_data, '\0', key.mv_size) != NULL)
+            continue;
+        if (key.mv_size == bytes && memcmp(key.mv_data, name, bytes) == 0)
+            continue;
+        memcpy(ret_progress->name, key.mv_data, key.mv_size);
+        ret_progress->name[key.mv_size] = '\0';
+        read_group(&value, &ret_progress->group);
+        break;
+    }
+    return code;
+}
+
+enum cmq_err dsp_ledger_next(struct dsp_ledger *ledger, const char *name,
+                             struct dsp_ledger_progress *ret_progress)
+{
+    MDB_cursor *cursor = NULL;
+    struct dsp_ledger_progress progress;
+    cmq_assert(strlen(name) <= DSP_GROUP_NAME_BYTES_MAX);
+    int code = dsp_acks_begin(ledger);
+    if (code != MDB_SUCCESS)
+        return dsp_ledger_err(code);
+    code = mdb_cursor_open(ledger->acks_read, ledger->tables->groups, &cursor);
+    if (code == MDB_SUCCESS) {
+        code = find_next(cursor, name, &progress);
+        if (code == MDB_SUCCESS)
+            code = read_progress(ledger, &progress);
+        mdb_cursor_close(cursor);
+    }
+    mdb_txn_reset(ledger->acks_read);
+    if (code == MDB_SUCCESS)
+        *ret_progress = progress;
+    return dsp_ledger_err(code);
 }
 
 enum cmq_err dsp_ledger_state(struct dsp_ledger *ledger, size_t index, struct dsp_ledger_state *ret_state)

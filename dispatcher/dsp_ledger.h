@@ -124,4 +124,16 @@ struct dsp_ledger_state {
 CMQ_MUST_USE enum cmq_err dsp_ledger_state(struct dsp_ledger *ledger, size_t index,
                                            struct dsp_ledger_state *ret_state);
 
+/* How far a group is, for the tables of this instance. */
+struct dsp_ledger_progress {
+    char name[DSP_GROUP_NAME_BYTES_MAX + 1];
+    struct dsp_ledger_group group;
+    uint64_t floor;      /* all records below are done */
+    uint64_t done_above; /* records that are done above: of the first ranges of them, if there are many */
+};
+/* The group whose name comes next behind `name` ("": the first one). CMQ_ERR_NOT_FOUND: that was the last one. Delivery
+ * thread. */
+CMQ_MUST_USE enum cmq_err dsp_ledger_next(struct dsp_ledger *ledger, const char *name,
+                                          struct dsp_ledger_progress *ret_progress);
+
 #endif

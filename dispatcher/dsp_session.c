@@ -5,6 +5,7 @@
 #include "common/log/cmq_log.h"
 
 #include "dispatcher/dsp_item.h"
+#include "dispatcher/dsp_roll.h"
 
 enum {
     CONGESTED_BYTES = 64 * 1024, /* of replies; then nothing more is read */
@@ -350,6 +351,7 @@ static enum dsp_send finish_group(struct handing *handing, enum dsp_send otherwi
     if (handing->items.count > 0) {
         dsp_push_end(&handing->items);
         cmq_ring_count(channel->session->hub->ring, CMQ_COUNT_MESSAGES, handing->items.count);
+        channel->session->messages += handing->items.count;
         return DSP_SEND_FRAME;
     }
     if (channel->gap_from != channel->gap_to) {
@@ -407,6 +409,7 @@ static enum dsp_send fill_sub(struct dsp_channel *channel, enum cmq_err *ret_err
     switch (dsp_sub_fill(&channel->sub, hub->encoder, session->format, &hub->limits, hub->frame, ret_err)) {
     case DSP_SUB_FRAME:
         cmq_ring_count(hub->ring, CMQ_COUNT_MESSAGES, channel->sub.frame_messages);
+        session->messages += channel->sub.frame_messages;
         return DSP_SEND_FRAME;
     case DSP_SUB_TAIL:
         fall_asleep(channel, channel->sub.cursor.next.seq); /* it stands at the end */
@@ -506,6 +509,41 @@ uint64_t dsp_session_unread(const struct dsp_session *session)
         if (!channel->consumes)
             lowest = cmq_min_u64(lowest, channel->sub.cursor.next.seq);
     return lowest;
+}
+
+/* Records that wait for the channel. */
+static uint64_t lag_of(const struct dsp_channel *channel, const struct dsp_roll *roll)
+{
+    return channel->consumes ? dsp_group_lag(channel->session->hub->groups, channel->member.group)
+                             : dsp_roll_lag(roll, channel->sub.cursor.next.seq);
+}
+
+struct cmq_table_client *dsp_session_tell(const struct dsp_session *session, struct dsp_roll *roll)
+{
+    const struct dsp_channel *channel = session->turn, *last = NULL;
+    uint64_t largest = 0;
+    for (uint32_t i = 0; i < session->channel_count; i++, channel = channel->next) {
+        const uint64_t lag = lag_of(channel, roll);
+        if (!channel->consumes)
+            dsp_roll_subscriber(roll, lag);
+        if (last != NULL && lag <= largest)
+            continue;
+        last = channel;
+        largest = lag;
+    }
+    struct cmq_table_client *row = dsp_roll_add(roll, largest, &session->address);
+    if (row == NULL)
+        return NULL;
+    row->kind = CMQ_CLIENT_V1;
+    row->messages = session->messages;
+    row->subscriptions = session->channel_count;
+    if (last != NULL && last->consumes) {
+        row->subject = dsp_group_topic(last->member.group);
+        row->group = dsp_group_name(last->member.group);
+    } else if (last != NULL) {
+        row->subject = cmq_span_make(last->sub.pattern, last->sub.pattern_bytes);
+    }
+    return row;
 }
 
 void dsp_session_fini(struct dsp_session *session)

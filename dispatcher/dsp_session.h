@@ -24,6 +24,8 @@
 #include "dispatcher/dsp_proto.h"
 #include "dispatcher/dsp_sub.h"
 
+struct cmq_table_client;
+struct dsp_roll;
 struct dsp_session;
 struct dsp_reply;
 
@@ -73,6 +75,7 @@ struct dsp_session {
     bool connected;
     bool turned_away; /* closing because it may not connect */
     struct cmq_grant grant;
+    uint64_t messages;          /* sent so far */
     struct cmq_address address; /* of the peer */
     struct dsp_channel *turn;   /* the channel that is next */
     struct dsp_channel *told;   /* the frame on its way is a gap of this group's; NULL: it is not */
@@ -103,6 +106,8 @@ void dsp_session_identify(struct dsp_session *session, const struct cmq_grant *g
 void dsp_session_recheck(struct dsp_session *session);
 /* The first record that the subscription that is farthest behind has not passed; UINT64_MAX: there is none. */
 uint64_t dsp_session_unread(const struct dsp_session *session);
+/* Puts it on the roll, by the channel that is farthest behind. The row, for what the session does not know; NULL: it has none. */
+struct cmq_table_client *dsp_session_tell(const struct dsp_session *session, struct dsp_roll *roll);
 /* Leaves groups, ends subscriptions. Accepts a zeroed struct. */
 void dsp_session_fini(struct dsp_session *session);
 void dsp_session_receive(struct dsp_session *session, struct cmq_span message);

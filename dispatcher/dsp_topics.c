@@ -216,6 +216,7 @@ static int send_text(struct dsp_topics_conn *conn, uint64_t start_ns)
         return -1;
     cmq_ring_count(ring, CMQ_COUNT_FRAMES, 1);
     cmq_ring_count(ring, CMQ_COUNT_BYTES_OUT, topics->setup.frame->bytes);
+    conn->sent_bytes += topics->setup.frame->bytes;
     cmq_ring_count(ring, CMQ_COUNT_WORK_NS, conn->written_ns - start_ns);
     return 0;
 }
@@ -260,6 +261,7 @@ static int send_next(struct dsp_topics_conn *conn)
                                          topics->setup.frame, &err)) {
     case DSP_FEED_TEXT:
         cmq_ring_count(topics->setup.ring, CMQ_COUNT_MESSAGES, conn->feed.sub.frame_messages);
+        conn->messages += conn->feed.sub.frame_messages;
         return send_text(conn, start_ns);
     case DSP_FEED_TAIL:
         if (!conn->asleep)

@@ -27,6 +27,7 @@
 #define DSP_TOPICS_HEADROOM (LWS_PRE + DSP_TOPIC_CHUNK_HEAD_BYTES)
 
 struct dsp_topics;
+struct dsp_roll;
 
 struct dsp_topics_setup {
     struct cmq_ring *ring; /* for counters */
@@ -67,6 +68,8 @@ void dsp_topics_stored(struct dsp_topics *topics);
 void dsp_topics_look(struct dsp_topics *topics, uint64_t now_ns);
 /* The first record that the connection that is farthest behind has not passed; UINT64_MAX: there is none. */
 uint64_t dsp_topics_unread(const struct dsp_topics *topics);
+/* Puts all connections on the roll. */
+void dsp_topics_tell(struct dsp_topics *topics, struct dsp_roll *roll);
 /* Grants may have ended: whose did is closed. */
 void dsp_topics_recheck(struct dsp_topics *topics);
 /* Every connection ends when its text is out. */

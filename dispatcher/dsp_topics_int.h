@@ -32,8 +32,9 @@ struct dsp_topics_conn {
     uint64_t heard_ns;     /* when the peer last gave a sign of life */
     uint64_t progress_ns;  /* when it last took something, or when a text was written */
     size_t received_bytes; /* of the message that it is sending */
-    uint64_t head_bytes;   /* HTTP: that it sent until its request was whole */
-    int closing;           /* WebSocket: the code; HTTP: anything. 0: it goes on */
+    uint64_t messages, sent_bytes;
+    uint64_t head_bytes; /* HTTP: that it sent until its request was whole */
+    int closing;         /* WebSocket: the code; HTTP: anything. 0: it goes on */
     bool http, page, chunked, probing;
     bool quiet; /* HTTP: the library was told not to read */
     bool hello_due, beat_due, asleep;

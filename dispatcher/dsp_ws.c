@@ -385,6 +385,7 @@ static enum cmq_err open_listener(struct dsp_ws *ws, const struct cmq_conf *conf
 static enum cmq_err start_threads(struct dsp_ws *ws, struct cmq_reason *reason)
 {
     enum cmq_err err = dsp_waiter_start(&ws->waiter, ws->ring, on_ring, ws);
+    dsp_ws_start_telling(ws);
     if (err == CMQ_OK) {
         ws->thread_started = pthread_create(&ws->thread, NULL, run, ws) == 0;
         err = ws->thread_started ? CMQ_OK : CMQ_ERR_SYSTEM;

@@ -12,6 +12,7 @@
 #include "dispatcher/dsp_letters.h"
 #include "dispatcher/dsp_page.h"
 #include "dispatcher/dsp_proto.h"
+#include "dispatcher/dsp_roll.h"
 #include "dispatcher/dsp_ws_door.h"
 
 enum {
@@ -41,7 +42,9 @@ struct watcher {
     struct dsp_guard guard;
     struct cmq_buf received;
     uint64_t tests_ns; /* when the tests so far are paid for, at one every TEST_MS */
-    bool due;          /* the last look was not sent yet */
+    uint64_t sent_bytes;
+    bool names; /* may see topics, groups, clients and errors */
+    bool due;   /* the last look was not sent yet */
     bool joined;
     bool faulty;             /* to be closed for what it sent */
     char reply[REPLY_BYTES]; /* "": none */
@@ -50,7 +53,8 @@ struct watcher {
 struct dsp_board {
     struct dsp_board_setup setup;
     struct cmq_json_packer *packer;
-    struct cmq_buf text;  /* LWS_PRE bytes, then the last look */
+    struct cmq_buf text;  /* LWS_PRE bytes, then the last look, with names */
+    struct cmq_buf plain; /* the same without, if somebody may not see them */
     struct cmq_buf reply; /* the same for replies */
     struct cmq_buf packed;
     struct watcher *watchers;
@@ -60,22 +64,34 @@ struct dsp_board {
 
 /* ---- looks ---- */
 
-static enum cmq_err take_look(struct dsp_board *board)
+static enum cmq_err write_look(const struct cmq_sight *sight, bool names, struct cmq_buf *text)
 {
     static const uint8_t headroom[LWS_PRE];
+    cmq_buf_clear(text, STATE_BYTES_MAX);
+    enum cmq_err err = cmq_buf_append(text, headroom, sizeof headroom);
+    if (err == CMQ_OK)
+        err = cmq_buf_append(text, "{\"state\":", 9);
+    if (err == CMQ_OK)
+        err = cmq_state_write(sight, CMQ_VERSION, names, text);
+    return err == CMQ_OK ? cmq_buf_append(text, "}", 1) : err;
+}
+
+static enum cmq_err take_look(struct dsp_board *board, bool names, bool plain)
+{
     struct cmq_sight *sight = NULL;
-    cmq_buf_clear(&board->text, STATE_BYTES_MAX);
-    enum cmq_err err = cmq_buf_append(&board->text, headroom, sizeof headroom);
-    if (err == CMQ_OK)
-        err = cmq_buf_append(&board->text, "{\"state\":", 9);
-    if (err == CMQ_OK)
-        err = cmq_sight_take(board->setup.ring, &sight);
-    if (err == CMQ_OK)
-        err = cmq_state_write(sight, CMQ_VERSION, &board->text);
-    if (err == CMQ_OK)
-        err = cmq_buf_append(&board->text, "}", 1);
+    enum cmq_err err = cmq_sight_take(board->setup.ring, &sight);
+    if (err == CMQ_OK && names)
+        err = write_look(sight, true, &board->text);
+    if (err == CMQ_OK && plain)
+        err = write_look(sight, false, &board->plain);
     cmq_sight_free(sight);
     return err;
+}
+
+/* Names tell more than how much is going on: they are for who may read the metrics. */
+static bool may_see_names(const struct cmq_grant *grant)
+{
+    return cmq_grant_allows(grant, CMQ_RIGHT_ADMIN, cmq_span_make(NULL, 0));
 }
 
 static void look(lws_sorted_usec_list_t *sul);
@@ -90,8 +106,13 @@ static void look(lws_sorted_usec_list_t *sul)
     struct dsp_board *board = lws_container_of(sul, struct dsp_board, timer);
     if (board->watchers == NULL || board->draining)
         return;
+    bool names = false, plain = false;
+    for (const struct watcher *watcher = board->watchers; watcher != NULL; watcher = watcher->next) {
+        names = names || watcher->names;
+        plain = plain || !watcher->names;
+    }
     /* Without memory this look is left out. */
-    if (take_look(board) == CMQ_OK) {
+    if (take_look(board, names, plain) == CMQ_OK) {
         for (struct watcher *watcher = board->watchers; watcher != NULL; watcher = watcher->next) {
             watcher->faulty = watcher->faulty || !dsp_guard_look(&watcher->guard, &board->setup.guard,
                                                                  watcher->wsi, cmq_clock_mono_ns());
@@ -192,6 +213,7 @@ static int send_text(struct watcher *watcher, struct cmq_buf *text)
 {
     const size_t bytes = text->bytes - LWS_PRE;
     dsp_guard_sent(&watcher->guard, bytes);
+    watcher->sent_bytes += bytes;
     return lws_write(watcher->wsi, text->data + LWS_PRE, bytes, LWS_WRITE_TEXT) < (int)bytes ? -1 : 0;
 }
 
@@ -223,12 +245,13 @@ static int on_writeable(struct dsp_board *board, struct watcher *watcher)
     if (!watcher->due)
         return 0;
     watcher->due = false;
-    return send_text(watcher, &board->text);
+    return send_text(watcher, watcher->names ? &board->text : &board->plain);
 }
 
 static void on_established(struct dsp_board *board, struct watcher *watcher, struct lws *wsi)
 {
     *watcher = (struct watcher){.wsi = wsi, .grant = dsp_door_take_grant(wsi), .joined = true};
+    watcher->names = may_see_names(&watcher->grant);
     cmq_buf_init(&watcher->received, RECEIVED_BYTES_MAX);
     dsp_guard_begin(&watcher->guard, wsi);
     watcher->next = board->watchers;
@@ -355,10 +378,13 @@ bool dsp_board_answer(struct dsp_board *board, struct lws *wsi, const char *path
 {
     if (strcmp(path, DSP_BOARD_PATH) == 0) {
         const struct dsp_problem *problem = dsp_board_check(board, wsi);
+        const bool names = problem == NULL && may_see_names(&dsp_door_visitor(wsi)->grant);
         if (problem != NULL)
             *ret_result = send_problem(wsi, problem);
+        else if (take_look(board, names, !names) != CMQ_OK)
+            *ret_result = -1;
         else
-            *ret_result = take_look(board) == CMQ_OK ? send_body(wsi, JSON_TYPE, &board->text) : -1;
+            *ret_result = send_body(wsi, JSON_TYPE, names ? &board->text : &board->plain);
         return true;
     }
     for (size_t i = 0; i < CMQ_COUNT_OF(files); i++) {
@@ -395,6 +421,7 @@ enum cmq_err dsp_board_new(const struct dsp_board_setup *setup, struct dsp_board
         return CMQ_ERR_NOMEM;
     board->setup = *setup;
     cmq_buf_init(&board->text, STATE_BYTES_MAX);
+    cmq_buf_init(&board->plain, STATE_BYTES_MAX);
     cmq_buf_init(&board->reply, STATE_BYTES_MAX);
     cmq_buf_init(&board->packed, RECEIVED_BYTES_MAX * 4);
     enum cmq_err err = cmq_json_packer_new(RECEIVED_BYTES_MAX, &board->packer);
@@ -414,6 +441,7 @@ void dsp_board_free(struct dsp_board *board)
     cmq_buf_fini(&board->packed);
     cmq_buf_fini(&board->reply);
     cmq_buf_fini(&board->text);
+    cmq_buf_fini(&board->plain);
     free(board);
 }
 
@@ -425,6 +453,19 @@ void dsp_board_protocol(struct dsp_board *board, struct lws_protocols *ret_proto
                                            .rx_buffer_size = RECEIVED_BYTES_MAX,
                                            .tx_packet_size = STATE_BYTES_MAX,
                                            .user = board};
+}
+
+void dsp_board_tell(struct dsp_board *board, struct dsp_roll *roll)
+{
+    for (const struct watcher *watcher = board->watchers; watcher != NULL; watcher = watcher->next) {
+        const struct dsp_visitor *visitor = dsp_door_visitor(watcher->wsi);
+        struct cmq_table_client *row = dsp_roll_add(roll, 0, &visitor->address);
+        if (row == NULL)
+            continue;
+        row->kind = CMQ_CLIENT_BOARD;
+        row->connected_ms = visitor->since_ms;
+        row->bytes = watcher->sent_bytes;
+    }
 }
 
 void dsp_board_recheck(struct dsp_board *board)

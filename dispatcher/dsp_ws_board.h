@@ -22,6 +22,7 @@
 #define DSP_BOARD_PROTOCOL "ciphermq.status.json"
 
 struct dsp_board;
+struct dsp_roll;
 struct dsp_letters;
 struct dsp_ws;
 
@@ -47,6 +48,8 @@ bool dsp_board_answer(struct dsp_board *board, struct lws *wsi, const char *path
 bool dsp_board_is_named(struct lws *wsi);
 /* NULL: who sent the request may watch, which everybody may who is somebody. Else what to answer. */
 const struct dsp_problem *dsp_board_check(struct dsp_board *board, struct lws *wsi);
+/* Puts all who watch on the roll. */
+void dsp_board_tell(struct dsp_board *board, struct dsp_roll *roll);
 /* Grants may have ended: whose did is closed. */
 void dsp_board_recheck(struct dsp_board *board);
 void dsp_board_drain(struct dsp_board *board);

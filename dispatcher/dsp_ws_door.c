@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
 #include "dispatcher/dsp_tls.h"
 #include "dispatcher/dsp_ws_int.h"
@@ -26,6 +27,7 @@ struct dsp_visitor *dsp_door_enter(struct dsp_ws *ws, const struct cmq_address *
         return NULL;
     }
     visitor->address = *address;
+    visitor->since_ms = cmq_clock_wall_ms();
     return visitor;
 }
 

@@ -17,6 +17,7 @@ struct dsp_ws;
 
 struct dsp_visitor {
     struct cmq_address address;
+    uint64_t since_ms;      /* when it came, in Unix time */
     struct cmq_grant grant; /* that the request showed, until an endpoint takes it */
     void *topic;            /* dsp_topics's connection; NULL: it is none */
 };

@@ -2,6 +2,7 @@
 #include "common/base/cmq_clock.h"
 #include "dispatcher/dsp_access.h"
 #include "dispatcher/dsp_letters.h"
+#include "dispatcher/dsp_roll.h"
 #include "dispatcher/dsp_topics.h"
 #include "dispatcher/dsp_ws_board.h"
 #include "dispatcher/dsp_ws_int.h"
@@ -9,6 +10,8 @@
 enum {
     TIMER_MS = 20, /* how exact ack waits and delays are */
     TIMER_IDLE_MS = 250,
+    TELL_MS = 500, /* how old the tables may be */
+    TELL_IDLE_MS = 1000,
     WATCH_MS = 1000
 };
 
@@ -53,6 +56,7 @@ enum cmq_err dsp_ws_open_groups(struct dsp_ws *ws, const struct dsp_parts *parts
     const struct dsp_groups_setup setup = {.ring = parts->ring,
                                            .source = parts->source,
                                            .ledger = parts->ledger,
+                                           .tables = cmq_tables_of(parts->ring),
                                            .on_ready = on_ready,
                                            .on_durable = on_durable,
                                            .on_failed = on_ledger_failed,
@@ -133,6 +137,31 @@ static void on_watch(lws_sorted_usec_list_t *sul)
         dsp_ws_recheck_all(ws);
     if (ws->client_count > 0)
         start_watch(ws);
+}
+
+/* ---- tables ---- */
+
+static void tell(lws_sorted_usec_list_t *sul)
+{
+    struct dsp_ws *ws = lws_container_of(sul, struct dsp_ws, teller);
+    struct dsp_roll roll;
+    if (ws->stopped)
+        return;
+    dsp_groups_tell(ws->groups);
+    dsp_roll_begin(&roll, dsp_source_stored(ws->source));
+    dsp_clients_tell(ws, &roll);
+    dsp_v1_tell(ws->v1, &roll);
+    dsp_topics_tell(ws->topics, &roll);
+    dsp_board_tell(ws->board, &roll);
+    cmq_tables_clients(ws->tables, roll.rows, roll.count, roll.total, roll.subscriber_lag);
+    lws_sul_schedule(ws->context, 0, &ws->teller, tell,
+                     (lws_usec_t)(ws->client_count > 0 ? TELL_MS : TELL_IDLE_MS) * LWS_US_PER_MS);
+}
+
+void dsp_ws_start_telling(struct dsp_ws *ws)
+{
+    ws->tables = cmq_tables_of(ws->ring);
+    lws_sul_schedule(ws->context, 0, &ws->teller, tell, 1);
 }
 
 void dsp_ws_start_timers(struct dsp_ws *ws)

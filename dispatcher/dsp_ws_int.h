@@ -71,6 +71,8 @@ struct dsp_ws {
     uint32_t client_count;
     uint64_t write_timeout_ns;
     lws_sorted_usec_list_t sweep;
+    lws_sorted_usec_list_t teller; /* of the tables */
+    struct cmq_tables_page *tables;
     lws_sorted_usec_list_t watch; /* of what clients send, and of grants that expire */
     bool watching;
     int spare_fd;
@@ -101,6 +103,8 @@ void dsp_ws_ask(struct dsp_ws *ws, unsigned what);
 enum cmq_err dsp_ws_open_groups(struct dsp_ws *ws, const struct dsp_parts *parts);
 /* A client came: deadlines and guards are looked at while there is one. */
 void dsp_ws_start_timers(struct dsp_ws *ws);
+/* Groups and clients go to the tables a few times a second from now on. */
+void dsp_ws_start_telling(struct dsp_ws *ws);
 /* Closes connections whose grant is over. */
 void dsp_ws_recheck_all(struct dsp_ws *ws);
 

@@ -3,6 +3,7 @@
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
 #include "common/shm/cmq_crash.h"
+#include "dispatcher/dsp_roll.h"
 #include "dispatcher/dsp_sock.h"
 #include "dispatcher/dsp_ws_door.h"
 
@@ -23,6 +24,7 @@ struct client {
     struct dsp_guard guard;
     lws_sorted_usec_list_t beat, login;
     uint64_t acked_bytes;
+    uint64_t sent_bytes;  /* of frames */
     uint64_t heard_ns;    /* when the peer last gave a sign of life */
     uint64_t progress_ns; /* when it last took something, or when a frame was written */
     uint64_t written_ns;
@@ -149,6 +151,7 @@ static int send_frame(struct dsp_v1 *v1, struct client *client, uint64_t start_n
         return -1;
     CMQ_CRASH_POINT("frame.written");
     dsp_guard_sent(&client->guard, frame->bytes);
+    client->sent_bytes += frame->bytes;
     client->busy = true;
     client->beat_due = false;
     client->written_ns = client->progress_ns = cmq_clock_mono_ns();
@@ -416,6 +419,17 @@ void dsp_v1_look(struct dsp_v1 *v1, uint64_t now_ns)
     for (struct client *client = v1->clients; client != NULL; client = client->next)
         if (!client->stopped && !dsp_guard_look(&client->guard, &v1->setup.guard, client->wsi, now_ns))
             refuse(client, DSP_CLOSE_PROTOCOL, "control_rate_max");
+}
+
+void dsp_v1_tell(struct dsp_v1 *v1, struct dsp_roll *roll)
+{
+    for (struct client *client = v1->clients; client != NULL; client = client->next) {
+        struct cmq_table_client *row = dsp_session_tell(&client->session, roll);
+        if (row == NULL)
+            continue;
+        row->connected_ms = dsp_door_visitor(client->wsi)->since_ms;
+        row->bytes = client->sent_bytes;
+    }
 }
 
 uint64_t dsp_v1_unread(const struct dsp_v1 *v1)

@@ -20,6 +20,7 @@
 #define DSP_V1_MSGPACK "ciphermq.v1.msgpack"
 
 struct dsp_v1;
+struct dsp_roll;
 
 struct dsp_v1_setup {
     struct cmq_ring *ring; /* for counters */
@@ -51,6 +52,8 @@ struct dsp_hub *dsp_v1_hub(struct dsp_v1 *v1);
 void dsp_v1_recheck(struct dsp_v1 *v1);
 /* Closes connections that send too many control frames; once a second. */
 void dsp_v1_look(struct dsp_v1 *v1, uint64_t now_ns);
+/* Puts all connections on the roll. */
+void dsp_v1_tell(struct dsp_v1 *v1, struct dsp_roll *roll);
 /* As dsp_session_unread, of all connections. */
 uint64_t dsp_v1_unread(const struct dsp_v1 *v1);
 /* Every connection is closed when its frame is out and its acks are durable. */

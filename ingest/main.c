@@ -32,14 +32,24 @@ static struct ing_admit_limits admit_limits(const struct cmq_conf *conf)
                                      .waiting_bytes_max = conf->ingest_waiting_bytes_max};
 }
 
-static enum cmq_err write_metrics(struct cmq_ring *ring, struct cmq_buf *text)
+static enum cmq_err write_metrics(struct cmq_ring *ring, bool topics, struct cmq_buf *text)
 {
     struct cmq_sight *sight = NULL;
     enum cmq_err err = cmq_sight_take(ring, &sight);
     if (err == CMQ_OK)
-        err = cmq_metrics_write(sight, CMQ_VERSION, text);
+        err = cmq_metrics_write(sight, CMQ_VERSION, topics, text);
     cmq_sight_free(sight);
     return err;
+}
+
+static enum cmq_err write_all_metrics(struct cmq_ring *ring, struct cmq_buf *text)
+{
+    return write_metrics(ring, true, text);
+}
+
+static enum cmq_err write_few_metrics(struct cmq_ring *ring, struct cmq_buf *text)
+{
+    return write_metrics(ring, false, text);
 }
 
 static enum cmq_err start_http(struct stage *stage, const struct cmq_conf *conf, struct cmq_reason *reason)
@@ -69,7 +79,8 @@ static enum cmq_err start_http(struct stage *stage, const struct cmq_conf *conf,
         .messages_rate = conf->tokens_messages_rate,
         .bytes_rate = conf->tokens_bytes_rate,
         .cors_origins = conf->ingest_cors_origins,
-        .metrics = write_metrics,
+        .metrics =
+            conf->common_metrics_topics == CMQ_CONF_METRICS_TOPICS_ON ? write_all_metrics : write_few_metrics,
         .metrics_type = CMQ_METRICS_TYPE,
         .ack = conf->ingest_ack == CMQ_CONF_ACK_DURABLE ? ING_ACK_DURABLE : ING_ACK_ACCEPTED,
         .tls = stage->tls,

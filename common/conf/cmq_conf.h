@@ -38,6 +38,7 @@ enum cmq_conf_client_cert {
     CMQ_CONF_CLIENT_CERT_REQUIRED
 };
 enum cmq_conf_ack { CMQ_CONF_ACK_ACCEPTED, CMQ_CONF_ACK_DURABLE };
+enum cmq_conf_metrics_topics { CMQ_CONF_METRICS_TOPICS_OFF, CMQ_CONF_METRICS_TOPICS_ON };
 enum cmq_conf_gzip { CMQ_CONF_GZIP_OFF, CMQ_CONF_GZIP_ON };
 
 /* One `section.key=value` from the command line; applied after the file. */

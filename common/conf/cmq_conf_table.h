@@ -22,6 +22,8 @@
     TEXT(common, run_dir, "/run/ciphermq", 200, START, "directory for lock files and sockets; private to the broker")        \
     WORD(common, log_level, "info", "debug|info|warn|error", LIVE, "least severe lines that are written")                    \
     U64(common, drain_ms, 10000, 0, 600000, "ms", LIVE, "longest time that SIGTERM waits for work in hand")                  \
+    U64(common, status_topics_max, 128, 0, 128, "topics", START, "topics that an encryptor counts one by one, the most active; 0: none") \
+    WORD(common, metrics_topics, "on", "off|on", START, "whether /metrics has counters of each of these topics")              \
                                                                                                                              \
     TEXT(tokens, file, "", 255, LIVE, "digests of the bearer tokens (ciphermqctl token); empty: nobody needs one")           \
     U64(tokens, failures_max, 20, 1, 1000000, "attempts", START, "failed attempts of one address a minute; then 429")        \

@@ -245,6 +245,7 @@ enum cmq_err cmq_member_join(struct cmq_ring *ring, struct cmq_reason *reason)
     }
     cmq_status_join(ring->instance, ring->role, ring->setup.instance_number, &ring->status_segment);
     ring->status = ring->status_segment.data;
+    cmq_tables_join(ring->instance, ring->role, ring->setup.instance_number, &ring->tables_segment);
     /* Pairs with entry_state: object and page are complete. */
     atomic_store_explicit(&ring->ctl->entries[ring->id].state, CMQ_ENTRY_ACTIVE, memory_order_release);
     CMQ_CRASH_POINT("join.active");

@@ -133,7 +133,8 @@ static void put_broker(struct cmq_writer *writer, const struct cmq_sight *sight,
                        sight->health == healths[i]);
 }
 
-enum cmq_err cmq_metrics_write(const struct cmq_sight *sight, const char *version, struct cmq_buf *text)
+enum cmq_err cmq_metrics_write(const struct cmq_sight *sight, const char *version, bool topics,
+                               struct cmq_buf *text)
 {
     struct cmq_writer writer = {.text = text, .err = CMQ_OK};
     put_broker(&writer, sight, version);
@@ -142,5 +143,5 @@ enum cmq_err cmq_metrics_write(const struct cmq_sight *sight, const char *versio
         put_counter(&writer, sight, (enum cmq_counter)i);
     for (unsigned i = 0; i < CMQ_HIST_COUNT; i++)
         put_hist(&writer, sight, (enum cmq_hist)i);
-    return writer.err;
+    return writer.err == CMQ_OK ? cmq_metrics_write_tables(sight, topics, &writer) : writer.err;
 }

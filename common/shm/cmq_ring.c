@@ -183,6 +183,7 @@ void cmq_ring_detach(struct cmq_ring *ring)
         cmq_segment_unmap(&ring->log_peers.by_id[i].segment);
     }
     cmq_segment_unmap(&ring->status_segment);
+    cmq_segment_unmap(&ring->tables_segment);
     cmq_segment_unmap(&ring->own_segment);
     cmq_segment_unmap(&ring->d_segment);
     cmq_segment_unmap(&ring->b_segment);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/base/cmq_clock.h"
+#include "common/shm/cmq_tables_read.h"
 #include "common/shm/cmq_view.h"
 
 enum { INSTANCES_MAX = 3 * CMQ_STATUS_INSTANCES_MAX };
@@ -67,6 +68,20 @@ static uint64_t lag_of(const struct cmq_sight *sight, const struct cmq_sight_ins
     return instance->status.role == CMQ_ROLE_DISPATCHER ? instance->status.counters[CMQ_COUNT_LAG] : 0;
 }
 
+static enum cmq_err copy_tables(const char *broker, const struct cmq_status *status,
+                                struct cmq_tables_copy **ret_tables)
+{
+    struct cmq_segment segment = {0};
+    if (!cmq_tables_map(broker, status->role, status->instance_number, false, &segment))
+        return CMQ_OK;
+    struct cmq_tables_copy *copy = malloc(sizeof *copy);
+    if (copy != NULL)
+        cmq_tables_copy(segment.data, status->role, status->instance_number, copy);
+    cmq_segment_unmap(&segment);
+    *ret_tables = copy;
+    return copy == NULL ? CMQ_ERR_NOMEM : CMQ_OK;
+}
+
 static void add_instance(struct cmq_sight *sight, const struct cmq_status *status,
                          const struct cmq_member_state *members, size_t member_count)
 {
@@ -107,9 +122,13 @@ enum cmq_err cmq_sight_take(struct cmq_ring *ring, struct cmq_sight **ret_sight)
     sight->health = cmq_ring_log_health(ring);
     sight->instances = calloc(count + 1, sizeof *sight->instances);
     if (sight->instances == NULL)
-        goto out;
-    for (size_t i = 0; i < count; i++)
+        goto out; /* with CMQ_ERR_NOMEM */
+    for (size_t i = 0; i < count; i++) {
         add_instance(sight, &raw->statuses[i], raw->members, members);
+        err = copy_tables(ring->instance, &raw->statuses[i], &sight->instances[i].tables);
+        if (err != CMQ_OK)
+            goto out;
+    }
     *ret_sight = sight;
     sight = NULL;
     err = CMQ_OK;
@@ -123,6 +142,8 @@ void cmq_sight_free(struct cmq_sight *sight)
 {
     if (sight == NULL)
         return;
+    for (size_t i = 0; i < sight->count; i++)
+        free(sight->instances[i].tables);
     free(sight->instances);
     free(sight);
 }

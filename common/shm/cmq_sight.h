@@ -10,6 +10,8 @@
 
 #include "common/shm/cmq_status.h"
 
+struct cmq_tables_copy; /* cmq_tables_read.h */
+
 /* A number of a stage that has a process, or had one since the ring was made. By stage, then number. */
 struct cmq_sight_instance {
     struct cmq_status status;
@@ -17,6 +19,7 @@ struct cmq_sight_instance {
     struct cmq_member_state member; /* of its newest process; alive, or id CMQ_MEMBERS_MAX: none is known */
     uint64_t lag;                   /* records that wait for the stage */
     uint64_t ns_per_message;        /* over the life of its process */
+    struct cmq_tables_copy *tables; /* NULL: it has none of this build */
 };
 
 struct cmq_sight {

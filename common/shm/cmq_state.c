@@ -87,7 +87,8 @@ static void put_instance(struct cmq_writer *writer, const struct cmq_sight *sigh
     cmq_writer_put(writer, "}");
 }
 
-enum cmq_err cmq_state_write(const struct cmq_sight *sight, const char *version, struct cmq_buf *text)
+enum cmq_err cmq_state_write(const struct cmq_sight *sight, const char *version, bool names,
+                             struct cmq_buf *text)
 {
     static const enum cmq_role stages[] = {CMQ_ROLE_INGEST, CMQ_ROLE_ENCRYPTOR, CMQ_ROLE_DISPATCHER};
     struct cmq_writer writer = {.text = text, .err = CMQ_OK};
@@ -104,6 +105,11 @@ enum cmq_err cmq_state_write(const struct cmq_sight *sight, const char *version,
         cmq_writer_put(&writer, "%s", i == 0 ? "" : ",");
         put_instance(&writer, sight, &sight->instances[i]);
     }
-    cmq_writer_put(&writer, "]}");
+    cmq_writer_put(&writer, "]");
+    if (!names)
+        cmq_writer_put(&writer, ",\"topics\":null,\"groups\":null,\"clients\":null,\"errors\":null");
+    else if (writer.err == CMQ_OK)
+        writer.err = cmq_state_write_tables(sight, &writer);
+    cmq_writer_put(&writer, "}");
     return writer.err;
 }

@@ -11,8 +11,13 @@
 #include "common/base/cmq_buf.h"
 #include "common/shm/cmq_sight.h"
 
-/* All strings in it are names of ours, or settings whose characters need no escape. No line end. */
-CMQ_MUST_USE enum cmq_err cmq_state_write(const struct cmq_sight *sight, const char *version,
+/* No line end. names: with topics, groups, clients and the last errors; else each of these is null, for who may see how much is
+ * going on, but not what. */
+CMQ_MUST_USE enum cmq_err cmq_state_write(const struct cmq_sight *sight, const char *version, bool names,
                                           struct cmq_buf *text);
+
+/* For cmq_state.c: those members, with a comma before the first. */
+struct cmq_writer;
+CMQ_MUST_USE enum cmq_err cmq_state_write_tables(const struct cmq_sight *sight, struct cmq_writer *writer);
 
 #endif

@@ -12,8 +12,8 @@ static uint64_t status_magic(void)
     return hash;
 }
 
-static bool page_name(char ret_name[CMQ_SEGMENT_NAME_BYTES], const char *instance, enum cmq_role role,
-                      uint32_t instance_number)
+bool cmq_status_object_name(char ret_name[CMQ_SEGMENT_NAME_BYTES], char kind, const char *instance,
+                            enum cmq_role role, uint32_t instance_number)
 {
     static const char letters[] = {
         [CMQ_ROLE_INGEST] = 'i', [CMQ_ROLE_ENCRYPTOR] = 'e', [CMQ_ROLE_DISPATCHER] = 'd'};
@@ -21,21 +21,27 @@ static bool page_name(char ret_name[CMQ_SEGMENT_NAME_BYTES], const char *instanc
     if (role == CMQ_ROLE_NONE || (size_t)role >= sizeof letters ||
         instance_number >= CMQ_STATUS_INSTANCES_MAX)
         return false;
-    (void)snprintf(suffix, sizeof suffix, "s%c%u", letters[role], instance_number);
+    (void)snprintf(suffix, sizeof suffix, "%c%c%u", kind, letters[role], instance_number);
     cmq_segment_name(ret_name, instance, suffix);
     return true;
 }
 
-/* Of this build, or made new. A page of another build is replaced: its counts mean something else. */
-static enum cmq_err open_page(const char *name, struct cmq_segment *ret_segment)
+static bool page_name(char ret_name[CMQ_SEGMENT_NAME_BYTES], const char *instance, enum cmq_role role,
+                      uint32_t instance_number)
+{
+    return cmq_status_object_name(ret_name, 's', instance, role, instance_number);
+}
+
+enum cmq_err cmq_status_object_open(const char *name, size_t bytes, uint64_t magic,
+                                    struct cmq_segment *ret_segment)
 {
     enum cmq_err err = cmq_segment_map(name, 0, true, ret_segment, NULL);
     if (err == CMQ_OK) {
-        const struct cmq_status_page *page = ret_segment->data;
-        if (ret_segment->bytes >= sizeof *page) {
-            /* Acquire: pairs with the release below. */
-            uint64_t magic = atomic_load_explicit(&page->magic, memory_order_acquire);
-            if (magic == 0 || magic == status_magic())
+        const _Atomic uint64_t *word = ret_segment->data;
+        if (ret_segment->bytes >= bytes) {
+            /* Acquire: pairs with the release of who made it. */
+            uint64_t found = atomic_load_explicit(word, memory_order_acquire);
+            if (found == 0 || found == magic)
                 return CMQ_OK;
         }
         cmq_segment_unmap(ret_segment);
@@ -48,7 +54,7 @@ static enum cmq_err open_page(const char *name, struct cmq_segment *ret_segment)
     }
     if (err != CMQ_ERR_NOT_FOUND)
         return err;
-    return cmq_segment_create(name, sizeof(struct cmq_status_page), 0640, ret_segment, NULL);
+    return cmq_segment_create(name, bytes, 0640, ret_segment, NULL);
 }
 
 void cmq_status_join(const char *instance, enum cmq_role role, uint32_t instance_number,
@@ -56,7 +62,8 @@ void cmq_status_join(const char *instance, enum cmq_role role, uint32_t instance
 {
     char name[CMQ_SEGMENT_NAME_BYTES];
     struct cmq_segment segment = {0};
-    if (!page_name(name, instance, role, instance_number) || open_page(name, &segment) != CMQ_OK)
+    if (!page_name(name, instance, role, instance_number) ||
+        cmq_status_object_open(name, sizeof(struct cmq_status_page), status_magic(), &segment) != CMQ_OK)
         return;
     struct cmq_status_page *page = segment.data;
     for (unsigned i = 0; i < CMQ_COUNTER_COUNT; i++) {

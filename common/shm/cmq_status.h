@@ -54,4 +54,12 @@ void cmq_status_join(const char *instance, enum cmq_role role, uint32_t instance
 /* Fills at most max entries, by stage and number, whether they run or not; returns how many there are. */
 size_t cmq_status_read(const char *instance, struct cmq_status *ret_statuses, size_t max);
 
+/* For cmq_tables, too: the name of an instance's object of a kind (a letter). False: it has none. */
+bool cmq_status_object_name(char ret_name[CMQ_SEGMENT_NAME_BYTES], char kind, const char *instance,
+                            enum cmq_role role, uint32_t instance_number);
+/* One of this build, or made new, zeroed. Its first word is the magic (0: unfinished); one of another build is replaced: its
+ * words mean something else. */
+CMQ_MUST_USE enum cmq_err cmq_status_object_open(const char *name, size_t bytes, uint64_t magic,
+                                                 struct cmq_segment *ret_segment);
+
 #endif

@@ -15,6 +15,7 @@
 #include "common/shm/cmq_ring.h"
 #include "common/shm/cmq_segment.h"
 #include "common/shm/cmq_status.h"
+#include "common/shm/cmq_tables.h"
 
 /* Another member's object, mapped read-only when first named. */
 struct cmq_peer {
@@ -59,7 +60,8 @@ struct cmq_ring {
     uint64_t object_random;
     struct cmq_member_page *page;
     struct cmq_segment status_segment;
-    struct cmq_status_page *status; /* NULL: it could not be had */
+    struct cmq_status_page *status;    /* NULL: it could not be had */
+    struct cmq_segment tables_segment; /* data NULL: as status */
     uint8_t *arena_data;
     uint64_t arena_bytes;    /* all of it */
     uint64_t reserve_offset; /* encryptor: arena_bytes - reserve; else arena_bytes */

@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 void cmq_writer_put(struct cmq_writer *writer, const char *fmt, ...)
 {
@@ -13,4 +14,17 @@ void cmq_writer_put(struct cmq_writer *writer, const char *fmt, ...)
     cmq_assert(bytes >= 0 && (size_t)bytes < sizeof piece);
     if (writer->err == CMQ_OK)
         writer->err = cmq_buf_append(writer->text, piece, (size_t)bytes);
+}
+
+void cmq_writer_put_string(struct cmq_writer *writer, const char *text)
+{
+    cmq_writer_put(writer, "\"");
+    while (*text != '\0' && writer->err == CMQ_OK) {
+        const size_t plain = strcspn(text, "\"\\");
+        writer->err = cmq_buf_append(writer->text, text, plain);
+        text += plain;
+        if (*text != '\0')
+            cmq_writer_put(writer, "\\%c", *text++);
+    }
+    cmq_writer_put(writer, "\"");
 }

@@ -17,6 +17,8 @@ struct cmq_writer {
     enum cmq_err err; /* CMQ_OK at first */
 };
 
+/* A JSON string, in quotes. text: printable ASCII, as cmq_tables_read.h gives it. */
+void cmq_writer_put_string(struct cmq_writer *writer, const char *text);
 void cmq_writer_put(struct cmq_writer *writer, const char *fmt, ...) CMQ_PRINTF(2, 3);
 
 #endif

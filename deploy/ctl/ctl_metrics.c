@@ -19,7 +19,8 @@ int ctl_metrics(struct ctl *ctl)
     if (err == CMQ_OK)
         err = cmq_sight_take(ring, &sight);
     if (err == CMQ_OK)
-        err = cmq_metrics_write(sight, CMQ_VERSION, &text);
+        err = cmq_metrics_write(sight, CMQ_VERSION,
+                                ctl->conf.common_metrics_topics == CMQ_CONF_METRICS_TOPICS_ON, &text);
     if (err == CMQ_OK)
         (void)fwrite(text.data, 1, text.bytes, stdout);
     cmq_buf_fini(&text);

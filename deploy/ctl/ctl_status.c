@@ -85,7 +85,7 @@ static enum cmq_err print_json(const struct cmq_sight *sight)
 {
     struct cmq_buf text;
     cmq_buf_init(&text, JSON_BYTES_MAX);
-    enum cmq_err err = cmq_state_write(sight, CMQ_VERSION, &text);
+    enum cmq_err err = cmq_state_write(sight, CMQ_VERSION, true, &text);
     if (err == CMQ_OK)
         (void)printf("%.*s\n", (int)text.bytes, (const char *)text.data);
     cmq_buf_fini(&text);
@@ -97,7 +97,8 @@ static int no_ring(const struct ctl *ctl, const struct cmq_reason *reason)
     if (ctl->json)
         (void)printf("{\"broker\":\"%s\",\"ring\":null,\"log\":null,\"live\":{\"ingest\":0,\"encryptor\":0,"
                      "\"dispatcher\":0},"
-                     "\"instances\":[]}\n",
+                     "\"instances\":[],\"topics\":[],\"groups\":[],\"clients\":{\"total\":0,\"rows\":[]},"
+                     "\"errors\":[]}\n",
                      ctl->conf.common_instance);
     return ctl_fail(CTL_EXIT_NOT_RUNNING, "%s", reason->text);
 }

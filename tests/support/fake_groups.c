@@ -170,6 +170,13 @@ void dsp_group_leave(struct dsp_groups *groups, struct dsp_member *member)
     member->group = NULL;
 }
 
+uint64_t dsp_group_lag(const struct dsp_groups *groups, const struct dsp_group *group)
+{
+    (void)groups;
+    (void)group;
+    return 0;
+}
+
 struct cmq_span dsp_group_name(const struct dsp_group *group)
 {
     return cmq_span_make(group->name, strlen(group->name));

@@ -175,7 +175,7 @@ static void metrics_tell_what_every_instance_counted(void **state)
     cmq_ring_observe(ring, CMQ_HIST_REQUEST, 3000);
     (void)ring_fixture_publish(ring, "one");
     assert_int_equal(cmq_sight_take(ring, &sight), CMQ_OK);
-    assert_int_equal(cmq_metrics_write(sight, "9.9", &text), CMQ_OK);
+    assert_int_equal(cmq_metrics_write(sight, "9.9", true, &text), CMQ_OK);
     cmq_sight_free(sight);
     assert_int_equal(cmq_buf_append(&text, "", 1), CMQ_OK);
     expect_line(&text, "ciphermq_build_info{version=\"9.9\"} 1");
@@ -209,7 +209,7 @@ static void metrics_that_do_not_fit_are_an_error(void **state)
     cmq_buf_init(&text, 100);
     struct cmq_ring *ring = ring_fixture_join(fixture, CMQ_ROLE_INGEST);
     assert_int_equal(cmq_sight_take(ring, &sight), CMQ_OK);
-    assert_int_equal(cmq_metrics_write(sight, "9.9", &text), CMQ_ERR_TOO_BIG);
+    assert_int_equal(cmq_metrics_write(sight, "9.9", true, &text), CMQ_ERR_TOO_BIG);
     cmq_sight_free(sight);
     cmq_buf_fini(&text);
 }
