@@ -9,6 +9,8 @@
 #include "common/proc/cmq_stage_ring.h"
 #include "common/shm/cmq_crash.h"
 #include "common/shm/cmq_ring.h"
+#include "common/shm/cmq_table_topics.h"
+#include "common/wire/cmq_batch.h"
 #include "encryptor/enc_record.h"
 #include "encryptor/enc_store.h"
 
@@ -22,6 +24,7 @@ struct enc_pump {
     struct cmq_keyring *keyring;
     struct cmq_sealer *sealer;
     struct enc_store *store;
+    struct cmq_table_topics *topics;
     pthread_t thread;
     bool thread_started;
     pthread_mutex_t lock;      /* for stopped only */
@@ -70,6 +73,19 @@ static void rest_in_trouble(struct enc_pump *pump, enum cmq_err err, const char 
     reload_keyring(pump);
 }
 
+/* What was committed, from its own memory, which only this thread uses again. */
+static void note_topics(struct enc_pump *pump, const struct cmq_lease *lease, size_t bytes, uint64_t now_ns)
+{
+    struct cmq_mp_reader units;
+    struct cmq_sealed_head head;
+    struct cmq_sealed_unit unit;
+    if (cmq_sealed_decode(cmq_span_make(lease->dst, bytes), &units, &head) != CMQ_OK)
+        return;
+    for (uint32_t i = 0; i < head.unit_count && cmq_sealed_next(&units, &unit) == CMQ_OK; i++)
+        cmq_table_topics_note(pump->topics, cmq_span_make(unit.topic, unit.topic_bytes), unit.count,
+                              unit.sealed.bytes - CMQ_TAG_BYTES, now_ns);
+}
+
 static void seal_record(struct enc_pump *pump, const struct cmq_lease *lease)
 {
     struct cmq_reason reason = {.text = ""};
@@ -89,8 +105,10 @@ static void seal_record(struct enc_pump *pump, const struct cmq_lease *lease)
     }
     pump->trouble = false;
     /* LOST, another encryptor was first: counted by the ring. */
-    if (cmq_ring_commit(pump->ring, lease, sealed.bytes, sealed.messages) == CMQ_OK)
+    if (cmq_ring_commit(pump->ring, lease, sealed.bytes, sealed.messages) == CMQ_OK) {
         cmq_ring_count(pump->ring, CMQ_COUNT_SEALS, sealed.units);
+        note_topics(pump, lease, sealed.bytes, begin_ns);
+    }
     cmq_ring_gauge(pump->ring, CMQ_COUNT_KEY_EPOCH, sealed.epoch);
     const uint64_t took_ns = cmq_clock_mono_ns() - begin_ns;
     cmq_ring_count(pump->ring, CMQ_COUNT_WORK_NS, took_ns);
@@ -143,6 +161,9 @@ static enum cmq_err open_all(struct enc_pump *pump, struct cmq_reason *reason)
     else if (err != CMQ_ERR_EXISTS)
         return err;
     err = cmq_ring_attach(&setup, CMQ_ROLE_ENCRYPTOR, &pump->ring, reason);
+    if (err == CMQ_OK)
+        err = cmq_table_topics_new(cmq_tables_of(pump->ring), (unsigned)conf->common_status_topics_max,
+                                   &pump->topics);
     return err == CMQ_OK ? enc_store_new(pump->proc, pump->ring, &pump->store, reason) : err;
 }
 
@@ -213,6 +234,7 @@ void enc_pump_free(struct enc_pump *pump)
         return;
     enc_pump_drain(pump);
     enc_store_free(pump->store);
+    cmq_table_topics_free(pump->topics);
     cmq_ring_detach(pump->ring);
     cmq_sealer_free(pump->sealer);
     cmq_keyring_free(pump->keyring);
