@@ -43,12 +43,17 @@ static const char *const level_names[] = {"debug", "info", "warn", "error"};
  * by it. */
 static const char *log_stage = "ciphermq";
 static unsigned log_instance;
+static cmq_log_keep *log_keep;
+static void *log_keep_context;
 static uint64_t (*log_mono_ns)(void) = cmq_clock_mono_ns;
 static atomic_int log_level = CMQ_LOG_INFO;
 static _Atomic uint64_t log_windows[EVENT_COUNT]; /* second << COUNT_BITS | lines in that second; 0 = none */
 static _Atomic uint64_t log_lost;
 
 struct line {
+    enum cmq_log_level level;
+    enum cmq_log_event event;
+    size_t head_bytes; /* up to and with the event */
     size_t bytes;
     char text[LINE_BYTES_MAX + 1u]; /* the closing NUL of vsnprintf is not written out */
 };
@@ -70,6 +75,12 @@ void cmq_log_set_mono_clock(uint64_t (*mono_ns)(void))
     log_mono_ns = mono_ns;
 }
 
+void cmq_log_set_keep(cmq_log_keep *keep, void *context)
+{
+    log_keep = keep;
+    log_keep_context = context;
+}
+
 static void line_begin(struct line *line, enum cmq_log_level level, enum cmq_log_event event)
 {
     struct timespec now;
@@ -82,6 +93,9 @@ static void line_begin(struct line *line, enum cmq_log_level level, enum cmq_log
                          "ts=%s.%03ldZ level=%s stage=%s inst=%u pid=%ld ev=%s", when, now.tv_nsec / 1000000,
                          level_names[level], log_stage, log_instance, (long)getpid(), event_names[event]);
     line->bytes = cmq_min_u64(bytes < 0 ? 0 : (uint64_t)bytes, LINE_BYTES_MAX);
+    line->head_bytes = line->bytes;
+    line->level = level;
+    line->event = event;
 }
 
 /* The last place at or before `limit` where a pair ends, so that a cut never leaves an open quote. */
@@ -124,8 +138,20 @@ static void line_add(struct line *line, const char *fmt, va_list args)
     }
 }
 
+static void line_keep(const struct line *line)
+{
+    if (log_keep == NULL || line->level < CMQ_LOG_WARN)
+        return;
+    size_t begin = line->head_bytes;
+    if (begin < line->bytes) /* the blank */
+        begin++;
+    log_keep(log_keep_context, line->level, event_names[line->event], line->text + begin,
+             line->bytes - begin);
+}
+
 static void line_write(struct line *line)
 {
+    line_keep(line);
     line->text[line->bytes++] = '\n';
     ssize_t done;
     do {

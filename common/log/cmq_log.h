@@ -58,6 +58,12 @@ void cmq_log_set_level(enum cmq_log_level level);
  * WARN or ERROR more than 20 times a second is counted, and reported once a second as ev=repeated of=<ev> count=N. */
 void cmq_log(enum cmq_log_level level, enum cmq_log_event event, const char *fmt, ...) CMQ_PRINTF(3, 4);
 
+/* Is given every line of WARN and ERROR that is written, too: its event, and the pairs behind ev=, cut as in the log. Set before
+ * other threads log, NULL: nobody. Called in the thread that logs; it must not log. */
+typedef void cmq_log_keep(void *context, enum cmq_log_level level, const char *event, const char *text,
+                          size_t bytes);
+void cmq_log_set_keep(cmq_log_keep *keep, void *context);
+
 /* Writes the reports that are due (ev=repeated, lost lines) although nothing else is logged. cmq_proc calls it on every
  * tick and before the process ends. */
 void cmq_log_tick(void);

@@ -20,6 +20,7 @@
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
 #include "common/proc/cmq_notify.h"
+#include "common/proc/cmq_proc_errors.h"
 #include "common/proc/cmq_proc_int.h"
 
 #define START_RETRY_MS 100u
@@ -164,6 +165,8 @@ int cmq_proc_run(struct cmq_proc *proc, const struct cmq_stage *stage)
     struct cmq_reason reason = {{0}};
     cmq_assert(stage->tick_ms > 0);
     enum cmq_err err = start(proc, stage, &reason);
+    /* Made when the ring was joined, if they are new. */
+    cmq_proc_errors_attach(proc->conf.common_instance, proc->stage, proc->instance);
     if (err == CMQ_OK) {
         cmq_log(CMQ_LOG_INFO, CMQ_EV_READY, "tick_ms=%u", stage->tick_ms);
         (void)cmq_notify("READY=1");

@@ -18,6 +18,7 @@
 #include "common/base/cmq_base.h"
 #include "common/log/cmq_log.h"
 #include "common/proc/cmq_proc.h"
+#include "common/proc/cmq_proc_errors.h"
 #include "common/proc/cmq_proc_int.h"
 
 #define CLOSED_FD    (-1)
@@ -203,6 +204,7 @@ static enum cmq_err take_signals(struct cmq_proc *proc, struct cmq_reason *reaso
 
 void cmq_proc_close(struct cmq_proc *proc)
 {
+    cmq_proc_errors_end();
     int *const fds[] = {&proc->fail_fd, &proc->signal_fd, &proc->lock_fd};
     for (size_t i = 0; i < CMQ_COUNT_OF(fds); i++) {
         if (*fds[i] >= 0)
@@ -270,8 +272,10 @@ static enum cmq_err acquire(struct cmq_proc *proc, struct cmq_reason *reason)
     err = cmq_proc_run_dir(proc->conf.common_run_dir, reason);
     if (err == CMQ_OK)
         err = lock_instance(proc, reason);
-    if (err == CMQ_OK)
+    if (err == CMQ_OK) {
+        cmq_proc_errors_attach(proc->conf.common_instance, proc->stage, proc->instance);
         err = confine(reason);
+    }
     if (err == CMQ_OK)
         err = take_signals(proc, reason);
     return err;
@@ -291,6 +295,7 @@ bool cmq_proc_init(struct cmq_proc *ret_proc, const char *stage, const char *abo
         return false;
     }
     cmq_log_open(stage, proc->instance, CMQ_LOG_INFO);
+    cmq_proc_errors_begin();
     enum cmq_err err = acquire(proc, &reason);
     if (err != CMQ_OK) {
         proc->exit_code = cmq_proc_exit_of(err);
