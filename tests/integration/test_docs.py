@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The pages, held to what is so: commands and their output, links, names of commands, options, settings, metrics, alerts.
 
-Ownership: a broker of deploy/up in a home of its own for the quick start, a private one for the README; both end with the test.
+Ownership: brokers of deploy/up in homes of their own, private ones for names; all end with the test.
 Units: none.
 Errors: unittest; a finding names page and line.
 Callers: ctest, as docs.pages.
@@ -69,15 +69,26 @@ class Commands(unittest.TestCase):
         self.addCleanup(terminals.close)
         return terminals
 
-    def test_quick_start(self):
+    def home(self):
+        """Terminals in a home of their own. What was started there is stopped and removed at the end."""
         home = tempfile.mkdtemp(prefix="cmq-docs-")
         self.addCleanup(shutil.rmtree, home, ignore_errors=True)
         http_port, ws_port = free_ports(2)
         terminals = self.terminals(home, http_port, ws_port, CIPHERMQ_HTTP_PORT=str(http_port), CIPHERMQ_WS_PORT=str(ws_port))
         self.addCleanup(subprocess.run, [os.path.join(pages.ROOT, "deploy", "down"), "--purge", "--yes"], env=terminals.env,
                         stdout=subprocess.DEVNULL, check=True)
+        return home, terminals
+
+    def test_quick_start(self):
+        home, terminals = self.home()
         self.assertGreater(terminals.run("docs/QUICKSTART.md"), 15)
         self.assertFalse(os.path.exists(os.path.join(home, ".ciphermq")))
+
+    def test_readme(self):
+        _, terminals = self.home()
+        output, status = terminals.type("deploy/up")
+        self.assertEqual(status, 0, output)
+        self.assertGreater(terminals.run("README.md"), 10)
 
 
 class Names(unittest.TestCase):
