@@ -22,6 +22,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import pages  # noqa: E402
 from broker import HOST, Broker, find_build  # noqa: E402
 
+ROOMS = ("common", "deploy", "dispatcher", "encryptor", "ingest", "tests", "docs")
 SECTIONS = ("common", "tokens", "tls", "ring", "log", "ingest", "encryptor", "dispatcher")
 
 
@@ -90,6 +91,15 @@ class Commands(unittest.TestCase):
         self.assertEqual(status, 0, output)
         self.assertGreater(terminals.run("README.md"), 10)
 
+    def test_reference_pages(self):
+        for page, least in (("docs/HTTP.md", 9), ("docs/PROTOCOL.md", 3)):
+            with self.subTest(page=page), Broker() as broker:
+                home = tempfile.mkdtemp(prefix="cmq-docs-")
+                self.addCleanup(shutil.rmtree, home, ignore_errors=True)
+                terminals = self.terminals(home, broker.http_port, broker.ws_port)
+                self.assertGreaterEqual(terminals.run(page), least)
+                terminals.close()
+
 
 class Names(unittest.TestCase):
     """What pages name is there."""
@@ -151,6 +161,29 @@ class Names(unittest.TestCase):
                     findings.append(f"{path}:{line}: there is no setting {match[0]}")
         self.none(findings)
         self.assertGreater(count, 60)
+
+    def test_files_exist(self):
+        findings, count = [], 0
+        for path in pages.markdown_files():
+            for line, match in located(pages.read(path), rf"(?<![\w./:{{-])(?:{'|'.join(ROOMS)})/[\w./-]*[\w/]"):
+                count += 1
+                if not any(os.path.exists(os.path.join(root, match[0])) for root in (pages.ROOT, find_build())):
+                    findings.append(f"{path}:{line}: there is no {match[0]}")
+        self.none(findings)
+        self.assertGreater(count, 60)
+
+    def test_words_of_code_are_in_the_code(self):
+        known = {"no_new_privs"}  # the kernel's
+        for path in pages.source_files(ROOMS[:-1]):
+            known |= set(re.findall(r"\w+", pages.read(path)))
+        findings, count = [], 0
+        for path in pages.markdown_files():
+            for line, match in located(pages.read(path), r"`(?:[\w.]+\.)?([A-Za-z]\w*_\w+)(?:\(\))?`"):
+                count += 1
+                if match[1] not in known and not match[1].startswith("ciphermq_"):  # metrics: below
+                    findings.append(f"{path}:{line}: nothing is named {match[1]}")
+        self.none(findings)
+        self.assertGreater(count, 200)
 
     def test_metrics_and_alerts_exist(self):
         with Broker() as broker:

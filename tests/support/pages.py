@@ -39,8 +39,19 @@ def markdown_files():
     return sorted(found)
 
 
+def source_files(rooms):
+    """Paths of everything else in these directories that is text."""
+    found = []
+    for room in rooms:
+        for directory, names, files in os.walk(os.path.join(ROOT, room)):
+            names[:] = sorted(set(names) - SKIP)
+            found += [os.path.relpath(os.path.join(directory, name), ROOT) for name in files
+                      if not name.endswith((".md", ".png", ".bin", ".pyc"))]
+    return found
+
+
 def read(path):
-    with open(os.path.join(ROOT, path), encoding="utf-8") as page:
+    with open(os.path.join(ROOT, path), encoding="utf-8", errors="replace") as page:
         return page.read()
 
 
@@ -128,18 +139,24 @@ class Terminals:
         self.second_seen = 0
 
     def close(self):
+        """Ends what runs. May be called again."""
         for process in (self.shell, self.second):
-            if process is not None:
-                try:
-                    os.killpg(process.pid, signal.SIGTERM)
-                except ProcessLookupError:
-                    pass
-                if process.stdin:
-                    process.stdin.close()
-                process.wait()
-        self.shell.stdout.close()
+            self.end(process)
         if self.second_text:
             self.second_text.close()
+
+    @staticmethod
+    def end(process):
+        if process is None or process.returncode is not None:
+            return
+        try:
+            os.killpg(process.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+        process.wait()
 
     def type(self, command):
         """Runs one command in the first terminal. Returns what it printed and its exit status."""
@@ -158,6 +175,10 @@ class Terminals:
         return output, int(status)
 
     def begin_second(self, command):
+        self.end(self.second)
+        if self.second_text:
+            self.second_text.close()
+        self.second_seen = 0
         self.second_text = tempfile.TemporaryFile()
         self.second = subprocess.Popen(["bash", "-c", command], cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL,
                                        stdout=self.second_text, stderr=subprocess.STDOUT, start_new_session=True)
