@@ -185,14 +185,27 @@ static enum cmq_err confine(struct cmq_reason *reason)
     return CMQ_OK;
 }
 
-static enum cmq_err take_signals(struct cmq_proc *proc, struct cmq_reason *reason)
+static sigset_t taken_signals(void)
 {
     sigset_t taken;
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
     (void)sigemptyset(&taken);
     (void)sigaddset(&taken, SIGTERM);
     (void)sigaddset(&taken, SIGINT);
     (void)sigaddset(&taken, SIGHUP);
+    return taken;
+}
+
+/* Before anything else: who is told to end while it begins still ends with 0, later. */
+static void hold_signals(void)
+{
+    const sigset_t taken = taken_signals();
+    (void)sigprocmask(SIG_BLOCK, &taken, NULL);
+}
+
+static enum cmq_err take_signals(struct cmq_proc *proc, struct cmq_reason *reason)
+{
+    const sigset_t taken = taken_signals();
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
     if (sigaction(SIGPIPE, &ignore, NULL) == 0 && sigprocmask(SIG_BLOCK, &taken, NULL) == 0) {
         proc->signal_fd = signalfd(-1, &taken, SFD_CLOEXEC | SFD_NONBLOCK);
         proc->fail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -289,6 +302,7 @@ bool cmq_proc_init(struct cmq_proc *ret_proc, const char *stage, const char *abo
     memset(proc, 0, sizeof *proc);
     proc->stage = stage;
     proc->signal_fd = proc->lock_fd = proc->fail_fd = CLOSED_FD;
+    hold_signals();
     parse_arguments(&arguments, stage, about, argc, argv);
     if (arguments.check) {
         proc->exit_code = check_only(proc);

@@ -12,7 +12,7 @@
 
 /* The beginning of stdout and stderr together, control characters as blanks, without trailing blanks. */
 struct ctl_exec_output {
-    char text[400];
+    char text[2048];
 };
 /* argv[0] is looked up in PATH; there is no shell between. */
 CMQ_MUST_USE enum cmq_err ctl_exec(const char *const *argv, int *ret_status,

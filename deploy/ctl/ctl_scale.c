@@ -112,21 +112,12 @@ static int step_run(const struct job *job, enum ctl_super_verb verb, unsigned in
     return CMQ_EXIT_OK;
 }
 
-static enum cmq_err look_at_all(const struct job *job, bool ret_runs[CTL_INSTANCES_MAX],
-                                struct cmq_reason *reason)
-{
-    enum cmq_err err = CMQ_OK;
-    for (unsigned i = 0; err == CMQ_OK && i < CTL_INSTANCES_MAX; i++)
-        err = ctl_super_runs(&job->super, job->target.stage, i, &ret_runs[i], reason);
-    return err;
-}
-
 static int scale(const struct job *job, unsigned count)
 {
     bool runs[CTL_INSTANCES_MAX] = {false};
     struct ctl_step steps[CTL_INSTANCES_MAX];
     struct cmq_reason reason = {{0}};
-    enum cmq_err err = look_at_all(job, runs, &reason);
+    enum cmq_err err = ctl_super_look(&job->super, job->target.stage, runs, &reason);
     if (err != CMQ_OK)
         return ctl_fail_err(err, &reason);
     unsigned step_count = ctl_scale_plan(runs, count, steps);
@@ -153,7 +144,7 @@ static int restart(const struct job *job)
     unsigned count = 0;
     if (job->target.one)
         return step_run(job, CTL_SUPER_RESTART, job->target.instance);
-    enum cmq_err err = look_at_all(job, runs, &reason);
+    enum cmq_err err = ctl_super_look(&job->super, job->target.stage, runs, &reason);
     if (err != CMQ_OK)
         return ctl_fail_err(err, &reason);
     for (unsigned i = 0; i < CTL_INSTANCES_MAX; i++) {

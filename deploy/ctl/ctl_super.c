@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/cmq_base.h"
 #include "ctl_exec.h"
@@ -25,13 +26,20 @@ const char *ctl_super_name(struct ctl_super_name *ret_name, enum ctl_super_kind 
     return ret_name->text;
 }
 
-/* word: the program's own; runs `supervisorctl -c CONF WORD NAME` or `systemctl WORD NAME`. */
-static enum cmq_err super_call(const struct ctl_super *super, const char *word, const char *name,
-                               int *ret_status, struct ctl_exec_output *ret_output, struct cmq_reason *reason)
+/* Runs `supervisorctl -c CONF WORD NAME...` or `systemctl WORD NAME...`; word is the program's own. */
+static enum cmq_err super_call(const struct ctl_super *super, const char *word,
+                               const struct ctl_super_name *names, unsigned count, int *ret_status,
+                               struct ctl_exec_output *ret_output, struct cmq_reason *reason)
 {
-    const char *const supervisord[] = {"supervisorctl", "-c", super->conf, word, name, NULL};
-    const char *const systemd[] = {"systemctl", word, name, NULL};
-    const char *const *argv = super->kind == CTL_SUPER_SYSTEMD ? systemd : supervisord;
+    const char *argv[4 + CTL_INSTANCES_MAX + 1] = {"systemctl", word};
+    unsigned at = 2;
+    if (super->kind == CTL_SUPER_SUPERVISORD) {
+        const char *const lead[] = {"supervisorctl", "-c", super->conf, word};
+        for (at = 0; at < CMQ_COUNT_OF(lead); at++)
+            argv[at] = lead[at];
+    }
+    for (unsigned i = 0; i < count; i++)
+        argv[at++] = names[i].text;
     enum cmq_err err = ctl_exec(argv, ret_status, ret_output);
     return err == CMQ_OK ? CMQ_OK : cmq_reason_set(reason, err, "%s: no process could be made", argv[0]);
 }
@@ -41,22 +49,68 @@ static const char *super_program(const struct ctl_super *super)
     return super->kind == CTL_SUPER_SYSTEMD ? "systemctl" : "supervisorctl";
 }
 
-enum cmq_err ctl_super_runs(const struct ctl_super *super, const char *stage, unsigned instance,
-                            bool *ret_runs, struct cmq_reason *reason)
+/* The next word of a text of words and blanks; "" at the end. */
+static const char *word_next(const char **text, size_t *ret_bytes)
 {
-    struct ctl_super_name name;
+    const char *word = *text + strspn(*text, " ");
+    *ret_bytes = strcspn(word, " ");
+    *text = word + *ret_bytes;
+    return word;
+}
+
+static bool word_is(const char *word, size_t bytes, const char *wanted)
+{
+    return strlen(wanted) == bytes && memcmp(word, wanted, bytes) == 0;
+}
+
+/* "NAME STATE ..." for each, in any order. */
+static bool supervisord_runs(const char *text, const char *name, bool *ret_runs)
+{
+    size_t bytes;
+    for (const char *word = word_next(&text, &bytes); bytes > 0; word = word_next(&text, &bytes)) {
+        if (!word_is(word, bytes, name))
+            continue;
+        word = word_next(&text, &bytes);
+        *ret_runs = word_is(word, bytes, "RUNNING") || word_is(word, bytes, "STARTING");
+        return bytes > 0;
+    }
+    return false;
+}
+
+/* A state for each, in the order asked for. */
+static bool systemd_runs(const char **text, bool *ret_runs)
+{
+    size_t bytes;
+    const char *word = word_next(text, &bytes);
+    *ret_runs = word_is(word, bytes, "active") || word_is(word, bytes, "activating") ||
+                word_is(word, bytes, "reloading");
+    return bytes > 0;
+}
+
+enum cmq_err ctl_super_look(const struct ctl_super *super, const char *stage,
+                            bool ret_runs[CTL_INSTANCES_MAX], struct cmq_reason *reason)
+{
+    const bool systemd = super->kind == CTL_SUPER_SYSTEMD;
+    struct ctl_super_name names[CTL_INSTANCES_MAX];
     struct ctl_exec_output output = {{0}};
+    bool runs[CTL_INSTANCES_MAX] = {false};
     int status = 0;
-    (void)ctl_super_name(&name, super->kind, stage, instance);
-    const char *word = super->kind == CTL_SUPER_SYSTEMD ? "is-active" : "status";
-    enum cmq_err err = super_call(super, word, name.text, &status, &output, reason);
+    for (unsigned i = 0; i < CTL_INSTANCES_MAX; i++)
+        (void)ctl_super_name(&names[i], super->kind, stage, i);
+    const char *word = systemd ? "is-active" : "status";
+    enum cmq_err err = super_call(super, word, names, CTL_INSTANCES_MAX, &status, &output, reason);
     if (err != CMQ_OK)
         return err;
-    if (status != STATUS_RUNS && status != STATUS_DOES_NOT_RUN)
+    const char *rest = output.text;
+    bool known = status == STATUS_RUNS || status == STATUS_DOES_NOT_RUN;
+    for (unsigned i = 0; known && i < CTL_INSTANCES_MAX; i++)
+        known =
+            systemd ? systemd_runs(&rest, &runs[i]) : supervisord_runs(output.text, names[i].text, &runs[i]);
+    if (!known)
         return cmq_reason_set(reason, CMQ_ERR_SYSTEM,
-                              "%s %s %s ended with %d: %s; is the supervisor running?", super_program(super),
-                              word, name.text, status, output.text);
-    *ret_runs = status == STATUS_RUNS;
+                              "%s %s %s ... ended with %d: %.200s; is the supervisor running?",
+                              super_program(super), word, names[0].text, status, output.text);
+    memcpy(ret_runs, runs, sizeof runs);
     return CMQ_OK;
 }
 
@@ -69,9 +123,9 @@ enum cmq_err ctl_super_act(const struct ctl_super *super, enum ctl_super_verb ve
     struct ctl_exec_output output = {{0}};
     int status = 0;
     (void)ctl_super_name(&name, super->kind, stage, instance);
-    enum cmq_err err = super_call(super, words[verb], name.text, &status, &output, reason);
+    enum cmq_err err = super_call(super, words[verb], &name, 1, &status, &output, reason);
     if (err == CMQ_OK && status != 0)
-        err = cmq_reason_set(reason, CMQ_ERR_SYSTEM, "%s %s %s ended with %d: %s", super_program(super),
+        err = cmq_reason_set(reason, CMQ_ERR_SYSTEM, "%s %s %s ended with %d: %.300s", super_program(super),
                              words[verb], name.text, status, output.text);
     return err;
 }
@@ -82,12 +136,12 @@ static bool systemd_has_units(void)
 {
     static const char *const stages[] = {"ingest", "encryptor", "dispatcher"};
     const struct ctl_super systemd = {.kind = CTL_SUPER_SYSTEMD};
-    bool runs = false;
-    for (size_t i = 0; i < CMQ_COUNT_OF(stages) && !runs; i++) {
-        if (ctl_super_runs(&systemd, stages[i], 0, &runs, NULL) != CMQ_OK)
-            runs = false;
+    bool runs[CTL_INSTANCES_MAX] = {false};
+    for (size_t i = 0; i < CMQ_COUNT_OF(stages) && !runs[0]; i++) {
+        if (ctl_super_look(&systemd, stages[i], runs, NULL) != CMQ_OK)
+            runs[0] = false;
     }
-    return runs;
+    return runs[0];
 }
 
 enum cmq_err ctl_super_open(const struct ctl *ctl, struct ctl_super *ret_super, struct cmq_reason *reason)

@@ -31,9 +31,9 @@ struct ctl_super_name {
 };
 const char *ctl_super_name(struct ctl_super_name *ret_name, enum ctl_super_kind kind, const char *stage,
                            unsigned instance);
-/* Whether the supervisor means the instance to run (it may be on its way up). */
-CMQ_MUST_USE enum cmq_err ctl_super_runs(const struct ctl_super *super, const char *stage, unsigned instance,
-                                         bool *ret_runs, struct cmq_reason *reason);
+/* Which instances of a stage the supervisor means to run (they may be on their way up). One call of its program. */
+CMQ_MUST_USE enum cmq_err ctl_super_look(const struct ctl_super *super, const char *stage,
+                                         bool ret_runs[CTL_INSTANCES_MAX], struct cmq_reason *reason);
 /* start of what runs and stop of what does not are fine. */
 CMQ_MUST_USE enum cmq_err ctl_super_act(const struct ctl_super *super, enum ctl_super_verb verb,
                                         const char *stage, unsigned instance, struct cmq_reason *reason);

@@ -36,16 +36,13 @@ sys.path.insert(0, os.path.join(SOURCES, "tests", "support"))
 
 from broker import STAGES, TINY, Broker, BrokerError, BrokerTimeout, find_build, wait_until  # noqa: E402
 from checker import History, Options, check  # noqa: E402
+from clients import ACK_WAIT_MS, DRAIN_S, MAX_DELIVER, Clients  # noqa: E402
 
 POINT_S = 20.0      # a crash point must be reached within this
-DRAIN_S = 30.0
 QUIET_S = 120.0     # a group that members keep waiting has a backlog
 STOP_EFFECT_S = 2.5 # longest stop and stall_ms
-ACK_WAIT_MS, MAX_DELIVER = 1000, 5
-POISON = 97         # every so many-th message of a publisher is never acked
 SETTINGS = {**TINY, "log.retention_bytes": 256 << 20, "encryptor.idempotency_window_ms": 600000}
 POINTS_SETTINGS = {"log.retention_bytes": 4 << 20}     # so that retention has points to die at
-TOPICS = ("default", "jobs.a", "jobs.b")
 # Which stages reach a point of common/; points in a stage's own directory belong to that stage.
 REACHED_BY = {"publish": ["ingest"], "lease": ["encryptor"], "commit": ["encryptor"], "stored": ["encryptor"],
               "join": list(STAGES), "leave": list(STAGES), "collect": list(STAGES)}
@@ -58,88 +55,6 @@ ELSEWHERE = ("append.part", "open.made", "retain.unlinked", "recover.cut", "reco
 CREATION_POINTS = ("create.part",)  # reached by `ciphermqctl init`, not by a stage
 
 
-class Clients:
-    """Publisher and consumer processes, restarted under a new name when they are killed."""
-
-    def __init__(self, broker, directory, seed):
-        self.broker, self.directory, self.seed = broker, directory, seed
-        self.run = secrets.token_hex(4)
-        self.children = {"publish": [], "consume": [], "subscribe": [], "member": [], "letters": []}
-        self.count = 0
-        self.killed = []    # (role, number, time)
-
-    def settings(self, role):
-        form = ("json", "msgpack")[self.count % 2]
-        if role == "publish":
-            return {"topics": TOPICS, "key_share": 0.5, "other_body_share": 0.02, "port": self.broker.http_port,
-                    "size_max": 800, "batch_max": 8}
-        more = {"subscribe": {"name": f"s{self.count}", "topic": (">", "jobs.*")[self.count % 2]},
-                "member": {"name": "w", "group": "workers", "topic": "jobs.*", "credit": 64, "ack_share": 0.88,
-                           "nack_share": 0.1, "poison": POISON,
-                           "consume": {"ack_wait_ms": ACK_WAIT_MS, "max_deliver": MAX_DELIVER}},
-                "letters": {"name": "letters", "topic": "$dead.>"}, "consume": {}}
-        return {"port": self.broker.ws_port, "form": form, **more[role]}
-
-    def start(self, role, **more):
-        self.count += 1
-        settings = {"run": self.run, "history": os.path.join(self.directory, f"{role}-{self.count}.jsonl"),
-                    "seed": self.seed + self.count, "producer": self.count, "consumer": self.count,
-                    **self.settings(role), **more}
-        child = subprocess.Popen([sys.executable, os.path.join(HERE, "client.py"), role, json.dumps(settings)],
-                                 stdout=subprocess.PIPE, start_new_session=True)
-        child.number, child.settings = self.count, settings
-        if child.stdout.readline() != b"ready\n":
-            raise BrokerError(f"client {role} {self.count} did not start")
-        self.children[role].append(child)
-
-    def kill_one(self, role, pick):
-        child = pick.choice(self.children[role])
-        self.children[role].remove(child)
-        if role != "publish":
-            self.killed.append((role, child.number, time.monotonic()))
-        self.end(child)
-        # A subscriber is its cursor: the next process goes on with it.
-        more = {"name": child.settings["name"], "topic": child.settings["topic"],
-                "last": last_seen(child.settings["history"])} if role == "subscribe" else {}
-        self.start(role, **more)
-
-    @staticmethod
-    def end(child):
-        child.kill()
-        child.wait()
-        child.stdout.close()
-
-    def leave(self):
-        """All consumers and members disconnect in order, and come back."""
-        for child in self.children["consume"] + self.children["member"]:
-            child.send_signal(signal.SIGUSR1)
-
-    def check_alive(self):
-        for role, children in self.children.items():
-            for child in children:
-                if child.poll() is not None:
-                    raise BrokerError(f"client {role} {child.number} ended with {child.returncode}")
-
-    def stop(self, role, timeout=DRAIN_S):
-        for child in self.children[role]:
-            child.terminate()
-        for child in self.children[role]:
-            code = child.wait(timeout)
-            child.stdout.close()
-            if code != 0:
-                raise BrokerError(f"client {role} {child.number} ended with {code}")
-        self.children[role] = []
-
-    def abandon(self):
-        for children in self.children.values():
-            for child in children:
-                self.end(child)
-
-    def delivered(self):
-        """Bytes of delivery history: rises while messages arrive."""
-        return sum(os.path.getsize(path) for path in glob.glob(os.path.join(self.directory, "*-*.jsonl")))
-
-
 class Phase:
     """One broker with its clients, from the first message to the verdict."""
 
@@ -147,8 +62,7 @@ class Phase:
         self.args, self.name = args, name
         self.random = random.Random(f"{args.seed} {name}")
         self.directory = tempfile.mkdtemp(prefix=f"cmq-crash-{name}-")
-        self.broker = Broker(args.build, args.ingest, args.encryptor, args.dispatcher, supervise=True,
-                             settings={**SETTINGS, "ring.slots": args.slots, **(settings or {})})
+        self.broker = self.make_broker({**SETTINGS, "ring.slots": args.slots, **(settings or {})})
         self.clients = Clients(self.broker, self.directory, self.random.randrange(1 << 30))
         self.events = open(os.path.join(self.directory, "events.jsonl"), "w", encoding="ascii")
         self.events_lock = threading.Lock()
@@ -158,6 +72,10 @@ class Phase:
         self.stops = dict.fromkeys(STAGES, 0)
         self.figures = {}
         self.clients_killed = 0
+
+    def make_broker(self, settings):
+        return Broker(self.args.build, self.args.ingest, self.args.encryptor, self.args.dispatcher, supervise=True,
+                      settings=settings)
 
     def note(self, **entry):
         with self.events_lock:
@@ -264,7 +182,7 @@ class Phase:
         self.events.close()
         history = History.load(sorted(glob.glob(os.path.join(self.directory, "*.jsonl"))))
         report = check(history, options)
-        faults = [str(finding) for finding in report.findings] + self.unexpected_deaths()
+        faults = [str(finding) for finding in report.findings] + self.unexpected_deaths() + self.more_faults(report)
         figures = report.figures
         kills = " ".join(f"{stage}={self.kills[stage]}+{self.stops[stage]}" for stage in STAGES)
         kills += f" all_at_once={self.everything}"
@@ -284,6 +202,10 @@ class Phase:
         for fault in faults:
             print(f"{self.name}: {fault}", file=sys.stderr)
         return not faults
+
+    def more_faults(self, _report):
+        """What a kind of campaign asks for beyond the rules."""
+        return []
 
     def run(self, faults, options):
         """The whole phase; faults(self) does what the phase is about."""
@@ -308,17 +230,6 @@ class Phase:
         return ok
 
 
-def last_seen(path):
-    """Id of the last message in a subscriber's history, or None."""
-    last = None
-    if os.path.exists(path):
-        with open(path, encoding="ascii") as lines:
-            for line in lines:
-                if line.endswith("\n") and '"type":"deliver"' in line:
-                    last = json.loads(line)["seqs"][-1]
-    return last
-
-
 def mark_killed(directory, role, number, t):
     """A killed client could not write the end of its last session: that is done here."""
     path = os.path.join(directory, f"{role}-{number}.jsonl")
@@ -338,7 +249,7 @@ def mark_killed(directory, role, number, t):
 def delivery_gaps(history):
     """Longest time without any delivery while faults went on, in ms: (round kills only, round stops). A stopped dispatcher
     holds its records until stall_ms has passed, so its gaps are counted apart."""
-    events = sorted(history.crashes + history.stops)
+    events = sorted(history.crashes + history.stops + history.moves)
     times = sorted(frame[1] for frame in history.frames)
     longest = [0.0, 0.0]
     for a, b in zip(times, times[1:]):

@@ -178,6 +178,20 @@ class Lifecycle(unittest.TestCase):
             publish(http_to(broker), "unharmed")
             self.assertEqual(receive(ws_to(broker), 1), ["unharmed"])
 
+    def test_a_stage_that_is_told_to_end_while_it_reads_its_settings_ends_with_0(self):
+        with Broker() as broker:
+            with open(broker.config, "rb") as source:
+                text = source.read()
+            pipe = os.path.join(broker.directory, "pipe.conf")
+            os.mkfifo(pipe)
+            for stage in ("ingest", "encryptor", "dispatcher"):
+                with subprocess.Popen([broker.program(stage), "--config", pipe, "--instance", "5"],
+                                      stderr=subprocess.DEVNULL) as child:
+                    with open(pipe, "wb") as settings:      # it has begun to read when this returns
+                        child.send_signal(signal.SIGTERM)
+                        settings.write(text)
+                    self.assertEqual(child.wait(20), 0, stage)
+
     def test_full_ring_answers_503_and_takes_again_when_somebody_seals(self):
         with Broker(settings={"ring.slots": 8, "ingest.admission_wait_ms": 50}) as broker:
             broker.kill("encryptor", 0)

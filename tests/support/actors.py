@@ -182,7 +182,7 @@ class Publisher:
             self.sock.sendall(("\r\n".join(head) + "\r\n\r\n" + body).encode("ascii"))
             return self.answer()
         except OSError:
-            self.drop()
+            self.ended(False)
             return None, None
 
     def answer(self):
@@ -194,15 +194,21 @@ class Publisher:
         fields = dict(line.lower().split(": ", 1) for line in lines[1:])
         while len(rest) < int(fields["content-length"]):
             rest += self.more()
+        status = int(lines[0].split(" ")[1])
         if fields.get("connection") == "close":
-            self.drop()
-        return int(lines[0].split(" ")[1]), json.loads(rest)
+            self.drop() if status == 413 else self.ended(True)     # a body that is too large is not read
+        return status, json.loads(rest)
 
     def more(self):
         data = self.sock.recv(65536)
         if not data:
             raise ConnectionResetError("end of stream")
         return data
+
+    def ended(self, answered):
+        """The broker ended the connection."""
+        self.sink.add(type="ended", kind="http", t=time.monotonic(), answered=answered)
+        self.drop()
 
     def drop(self):
         if self.sock is not None:
@@ -213,7 +219,7 @@ class Publisher:
 class Consumer:
     """One consumer of the root endpoint, always coming back. settings: run, consumer, port"""
 
-    kind = "root"
+    kind = port_kind = "root"
 
     def __init__(self, settings, sink, stop):
         self.settings, self.sink, self.stop = settings, sink, stop
@@ -233,8 +239,9 @@ class Consumer:
             self.stop.leave = False
             try:
                 self.session(client, session)
-            except GONE:
-                pass
+            except GONE as error:
+                if not (self.stop.now or self.stop.leave):
+                    self.sink.add(type="ended", kind=self.port_kind, t=time.monotonic(), code=getattr(error, "code", None))
             self.close(client, session)
             if self.stop.leave:
                 self.stop.wait(0.05)
@@ -283,7 +290,7 @@ class Consumer:
 class Subscriber(Consumer):
     """A subscriber that goes on behind the last message it has seen. settings: also name, topic, form, last (id)"""
 
-    kind = "sub"
+    kind, port_kind = "sub", "v1"
 
     def __init__(self, settings, sink, stop):
         super().__init__(settings, sink, stop)

@@ -47,6 +47,18 @@ class Good(unittest.TestCase):
     def test_nothing_happened(self):
         self.passes(History())
 
+    def test_connections_of_the_stage_that_is_moved_end_as_documented(self):
+        history = good()
+        history.move("ingest", "restarted", 1.0)
+        history.end("http", 1.2, answered=False)
+        history.move("dispatcher", "scaled", 2.0)
+        for kind, code in (("root", 1001), ("v1", 3001), ("sse", None)):
+            history.end(kind, 2.1, code)
+        history.move("dispatcher", "killed", 3.0)
+        history.end("v1", 3.1, None)
+        figures = self.passes(history).figures
+        self.assertEqual((1, 2, 1), (figures["ended_http"], figures["ended_v1"], figures["unanswered"]))
+
     def test_redelivery_after_a_dispatcher_died(self):
         history = good()
         history.crash("dispatcher", 0, 1.2)
@@ -133,6 +145,23 @@ class Broken(unittest.TestCase):
         history = good()
         history.drained = False
         self.breaks(0, history)
+
+    def moved(self, *ends):
+        history = good()
+        history.move("encryptor", "scaled", 1.0)
+        history.move("dispatcher", "restarted", 2.0)
+        history.move("ingest", "restarted", 3.0)
+        for end in ends:
+            history.end(*end)
+        return history
+
+    def test_a_connection_of_another_stage_was_ended(self):
+        for end in (("http", 1.5), ("http", 2.5), ("v1", 1.5, 3001), ("root", 3.5, 1001), ("sse", 0.5)):
+            self.assertIn("another stage", self.breaks(15, self.moved(end)))
+
+    def test_a_connection_was_ended_with_another_code(self):
+        for end in (("v1", 2.5, 1001), ("v1", 2.5, None), ("root", 2.5, 3001), ("root", 2.5, None), ("sse", 2.5, None, False)):
+            self.assertIn("as documented", self.breaks(15, self.moved(end)))
 
     def test_phantom(self):
         history = good()

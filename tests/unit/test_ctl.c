@@ -149,7 +149,7 @@ static void ctl_super_calls_supervisorctl_and_understands_it(void **state)
     (void)snprintf(program, sizeof program, "%s/supervisorctl", dir);
     FILE *file = fopen(program, "we");
     assert_non_null(file);
-    assert_true(fputs("#!/bin/sh\necho \"args: $*\"\nexit $FAKE_STATUS\n", file) >= 0);
+    assert_true(fputs("#!/bin/sh\necho \"$FAKE_WORDS args: $*\"\nexit $FAKE_STATUS\n", file) >= 0);
     assert_int_equal(fclose(file), 0);
     assert_int_equal(chmod(program, 0700), 0);
     (void)snprintf(path, sizeof path, "%s:%s", dir, getenv("PATH"));
@@ -157,22 +157,58 @@ static void ctl_super_calls_supervisorctl_and_understands_it(void **state)
 
     const struct ctl_super super = {.kind = CTL_SUPER_SUPERVISORD, .conf = "/a b.conf"};
     struct cmq_reason reason;
-    bool runs = false;
+    bool runs[CTL_INSTANCES_MAX] = {false};
     assert_int_equal(setenv("FAKE_STATUS", "0", 1), 0);
-    assert_int_equal(ctl_super_runs(&super, "ingest", 0, &runs, &reason), CMQ_OK);
-    assert_true(runs);
+    assert_int_equal(setenv("FAKE_WORDS", "", 1), 0);
     assert_int_equal(ctl_super_act(&super, CTL_SUPER_RESTART, "ingest", 0, &reason), CMQ_OK);
     assert_int_equal(setenv("FAKE_STATUS", "3", 1), 0);
-    assert_int_equal(ctl_super_runs(&super, "ingest", 0, &runs, &reason), CMQ_OK);
-    assert_false(runs);
+    assert_int_equal(
+        setenv("FAKE_WORDS",
+               "ingest:ingest-0  RUNNING pid 7, uptime 0:00:01 ingest-more:ingest-1 STOPPED Not started "
+               "ingest-more:ingest-2 STARTING ingest-more:ingest-3 BACKOFF Exited ingest-more:ingest-4 FATAL "
+               "ingest-more:ingest-5 EXITED ingest-more:ingest-6 STOPPING ingest-more:ingest-7 RUNNING pid 8",
+               1),
+        0);
+    assert_int_equal(ctl_super_look(&super, "ingest", runs, &reason), CMQ_OK);
+    for (unsigned i = 0; i < CTL_INSTANCES_MAX; i++)
+        assert_int_equal(runs[i], i == 0 || i == 2 || i == 7);
+    assert_int_equal(ctl_super_look(&super, "encryptor", runs, &reason),
+                     CMQ_ERR_SYSTEM); /* not one of them */
     assert_int_equal(setenv("FAKE_STATUS", "4", 1), 0);
-    assert_int_equal(ctl_super_runs(&super, "ingest", 1, &runs, &reason), CMQ_ERR_SYSTEM);
-    assert_non_null(
-        strstr(reason.text, "args: -c /a b.conf status ingest-more:ingest-1; is the supervisor running?"));
+    assert_int_equal(setenv("FAKE_WORDS", "", 1), 0);
+    assert_int_equal(ctl_super_look(&super, "ingest", runs, &reason), CMQ_ERR_SYSTEM);
+    assert_non_null(strstr(reason.text, "supervisorctl status ingest:ingest-0 ... ended with 4: "));
+    assert_non_null(strstr(reason.text, "is the supervisor running?"));
     assert_int_equal(ctl_super_act(&super, CTL_SUPER_STOP, "encryptor", 0, &reason), CMQ_ERR_SYSTEM);
-    assert_non_null(strstr(reason.text, "ended with 4: args: -c /a b.conf stop encryptor:encryptor-0"));
+    assert_non_null(strstr(reason.text, "ended with 4:  args: -c /a b.conf stop encryptor:encryptor-0"));
     assert_int_equal(ctl_super_act(&super, CTL_SUPER_START, "encryptor", 2, &reason), CMQ_ERR_SYSTEM);
     assert_non_null(strstr(reason.text, "start encryptor-more:encryptor-2"));
+    assert_int_equal(unlink(program), 0);
+    assert_int_equal(rmdir(dir), 0);
+}
+
+/* A systemctl of ours that answers one word a unit. */
+static void ctl_super_understands_systemctl(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/cmq_test_ctl.XXXXXX", program[64], path[4096];
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(program, sizeof program, "%s/systemctl", dir);
+    FILE *file = fopen(program, "we");
+    assert_non_null(file);
+    assert_true(fputs("#!/bin/sh\n[ $# -eq 9 ] || exit 1\nprintf 'active\\ninactive\\nactivating\\nfailed\\n"
+                      "deactivating\\nreloading\\nunknown\\nactive\\n'\n",
+                      file) >= 0);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(chmod(program, 0700), 0);
+    (void)snprintf(path, sizeof path, "%s:%s", dir, getenv("PATH"));
+    assert_int_equal(setenv("PATH", path, 1), 0);
+    const struct ctl_super super = {.kind = CTL_SUPER_SYSTEMD};
+    struct cmq_reason reason;
+    bool runs[CTL_INSTANCES_MAX] = {false};
+    assert_int_equal(ctl_super_look(&super, "ingest", runs, &reason), CMQ_OK);
+    for (unsigned i = 0; i < CTL_INSTANCES_MAX; i++)
+        assert_int_equal(runs[i], i == 0 || i == 2 || i == 5 || i == 7);
     assert_int_equal(unlink(program), 0);
     assert_int_equal(rmdir(dir), 0);
 }
@@ -305,6 +341,7 @@ int main(void)
         cmocka_unit_test(ctl_exec_has_no_shell_between),
         cmocka_unit_test(ctl_exec_keeps_the_beginning_of_a_flood),
         cmocka_unit_test(ctl_super_calls_supervisorctl_and_understands_it),
+        cmocka_unit_test(ctl_super_understands_systemctl),
         cmocka_unit_test(ctl_super_is_found_by_option_or_environment),
         cmocka_unit_test(ctl_token_expires_when_it_is_said),
         cmocka_unit_test(ctl_token_expiry_of_any_other_form_is_refused),

@@ -23,6 +23,9 @@ A file has one JSON object a line. "type" says what it is:
            from ("seq-index" that the reply named), credit
   crash    stage, instance, t, signal               a process was killed or died
   stop     stage, instance, t                       a process was stopped (SIGSTOP) for a while
+  move     stage, what, t                           a stage is scaled, restarted or killed from now on, until the next move
+  ended    kind, t, code, answered                  the broker ended a connection. kind: http, root, v1, sse; code of a WebSocket;
+           answered: no request was without its answer, and a stream ended in order
   ack      group, session, id, attempt, invoke, end, result     result: confirmed, stale, info
            or, instead of id, attempt and result: items = [[producer, pseq, "seq-index", attempt, result], ...]
   nack     group, session, invoke, end, items       as in ack
@@ -138,6 +141,8 @@ class History:
         self.session_ends = []  # (t, session, "close" or "kill")
         self.crashes = []       # (t, stage, instance)
         self.stops = []         # (t, stage, instance)
+        self.moves = []         # (t, stage, what)
+        self.ended = []         # (t, kind, code, answered)
         self.acks = []          # Ack
         self.nacks = []         # Ack
         self.attempts = []      # (t, group, id, attempt)
@@ -234,6 +239,12 @@ class History:
     def stop(self, stage, instance, t):
         self.stops.append((t, stage, instance))
 
+    def move(self, stage, what, t):
+        self.moves.append((t, stage, what))
+
+    def end(self, kind, t, code=None, answered=True):
+        self.ended.append((t, kind, code, answered))
+
     @staticmethod
     def _key(e):
         key = Key(e.get("topic", "default"), e.get("key"), bool(e.get("duplicate")), e.get("index", 0), e.get("status"))
@@ -276,6 +287,12 @@ class History:
 
     def _add_stop(self, e):
         self.stop(e["stage"], e["instance"], e["t"])
+
+    def _add_move(self, e):
+        self.move(e["stage"], e["what"], e["t"])
+
+    def _add_ended(self, e):
+        self.end(e["kind"], e["t"], e.get("code"), bool(e.get("answered", True)))
 
     @staticmethod
     def _acks(e):
@@ -322,6 +339,6 @@ class History:
         self.drained = bool(e["done"])
 
     _ADDERS = {"invoke": _add_invoke, "publish": _add_publish, "deliver": _add_deliver, "session": _add_session,
-               "crash": _add_crash, "stop": _add_stop, "ack": _add_ack, "nack": _add_nack, "attempt": _add_attempt,
-               "gap": _add_gap, "dead": _add_dead, "expired": _add_expired, "floor": _add_floor,
+               "crash": _add_crash, "stop": _add_stop, "move": _add_move, "ended": _add_ended,
+               "ack": _add_ack, "nack": _add_nack, "attempt": _add_attempt, "gap": _add_gap, "dead": _add_dead, "expired": _add_expired, "floor": _add_floor,
                "retained": _add_retained, "nonce": _add_nonce, "bound": _add_bound, "drain": _add_drain}

@@ -25,8 +25,9 @@ Callers: check() only. A new rule is a function (history, index, options, report
   12 bounds        measured figures are within their limits; duplicates are counted
   13 dead-letter   a dead letter names its reason, comes after max_deliver attempts, once, and ends its message
   14 scope         nothing comes to a subscriber that its pattern and its `since` do not ask for
+  15 connections   the broker ends only connections of the stage that is moved, and as documented
 
-The rules 3, 5, 6, 8, 9, 10, 13, 14 of sessions that see places are in places.py, 7 with keys in keys.py.
+The rules 3, 5, 6, 8, 9, 10, 13, 14 of sessions that see places are in places.py, 7 with keys in keys.py, 15 in moves.py.
 
 Disturbances. A client sees neither attempts nor numbers on the root endpoint. A message that was on its way when its
 dispatcher died or was stopped, or its client left, comes again: late, and perhaps twice. So lateness (5) and copies (8)
@@ -36,7 +37,7 @@ A session that was killed may have taken messages with it that its socket had; s
 
 from dataclasses import dataclass, field
 
-from . import keys, places
+from . import keys, moves, places
 from .history import id_text
 from .index import Index, acknowledged_messages, answered_places, copies_published, lost_text
 
@@ -317,6 +318,6 @@ def check(history, options=None):
     index.views = places.views(history)
     report.figures["delivered"] = sum(len(frame[2]) for frame in history.frames)
     report.figures["disturbances"] = len(index._events)
-    for rule in RULES + keys.RULES + places.RULES:
+    for rule in RULES + keys.RULES + places.RULES + moves.RULES:
         rule(history, index, options, report)
     return report
