@@ -232,6 +232,13 @@ out=$("$root/deploy/up" 2>&1) || fail "up in clear text again: $out"
 has "$out" "http://127.0.0.1:$CIPHERMQ_HTTP_PORT/input"
 ok "TLS and tokens"
 
+# ---- without the program that removes the rings down says so, and purge does not remove what is needed for it
+if out=$(CIPHERMQ_BUILD=$work/nothing "$root/deploy/down" --purge --yes 2>&1); then fail "down without a build: $out"; fi
+has "$out" "Set CIPHERMQ_BUILD"
+[ -e "$CIPHERMQ_HOME/ciphermq.conf" ] || fail "purge removed the configuration, but not the rings"
+out=$("$root/deploy/up" 2>&1) || fail "up after a half down: $out"
+ok "down without a build"
+
 # ---- down --discard removes rings and messages and keeps the keys; purge removes all
 sum=$(sha256sum "$CIPHERMQ_HOME"/keys/kek)
 name=$(sed -n 's/^instance = //p' "$CIPHERMQ_HOME/ciphermq.conf")

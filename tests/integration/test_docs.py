@@ -123,6 +123,12 @@ class Names(unittest.TestCase):
         self.none(findings)
         self.assertGreater(count, 20)
 
+    def test_index_has_every_page(self):
+        index = pages.read("docs/README.md")
+        here = [os.path.basename(path) for path in pages.markdown_files() if os.path.dirname(path) == "docs"]
+        self.assertGreater(len(here), 10)
+        self.none([f"docs/README.md does not name {name}" for name in here if name != "README.md" and f"({name})" not in index])
+
     def test_commands_and_their_options_exist(self):
         help_text = ctl("--help")
         known = set(re.findall(r"(?m)^  ([a-z]+)\b[^:\n]*:", help_text[help_text.index("Commands:"):]))
