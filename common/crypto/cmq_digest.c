@@ -33,15 +33,34 @@ void cmq_digest_free(struct cmq_digest *digest)
     free(digest);
 }
 
-enum cmq_err cmq_digest_sha256(struct cmq_digest *digest, const struct cmq_span *pieces, size_t count,
-                               uint8_t ret_bytes[CMQ_DIGEST_BYTES])
+static enum cmq_err result(int openssl)
 {
-    bool good = EVP_DigestInit_ex2(digest->context, digest->algorithm, NULL) == 1;
-    for (size_t i = 0; good && i < count; i++)
-        good =
-            pieces[i].bytes == 0 || EVP_DigestUpdate(digest->context, pieces[i].data, pieces[i].bytes) == 1;
-    if (good && EVP_DigestFinal_ex(digest->context, ret_bytes, NULL) == 1)
+    if (openssl == 1)
         return CMQ_OK;
     ERR_clear_error();
     return CMQ_ERR_SYSTEM;
+}
+
+enum cmq_err cmq_digest_begin(struct cmq_digest *digest)
+{
+    return result(EVP_DigestInit_ex2(digest->context, digest->algorithm, NULL));
+}
+
+enum cmq_err cmq_digest_add(struct cmq_digest *digest, struct cmq_span piece)
+{
+    return piece.bytes == 0 ? CMQ_OK : result(EVP_DigestUpdate(digest->context, piece.data, piece.bytes));
+}
+
+enum cmq_err cmq_digest_end(struct cmq_digest *digest, uint8_t ret_bytes[CMQ_DIGEST_BYTES])
+{
+    return result(EVP_DigestFinal_ex(digest->context, ret_bytes, NULL));
+}
+
+enum cmq_err cmq_digest_sha256(struct cmq_digest *digest, const struct cmq_span *pieces, size_t count,
+                               uint8_t ret_bytes[CMQ_DIGEST_BYTES])
+{
+    enum cmq_err err = cmq_digest_begin(digest);
+    for (size_t i = 0; err == CMQ_OK && i < count; i++)
+        err = cmq_digest_add(digest, pieces[i]);
+    return err == CMQ_OK ? cmq_digest_end(digest, ret_bytes) : err;
 }

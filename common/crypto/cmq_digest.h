@@ -21,5 +21,9 @@ void cmq_digest_free(struct cmq_digest *digest);
 /* Of the pieces back to back: where one ends and the next begins is for the caller to say in them. */
 CMQ_MUST_USE enum cmq_err cmq_digest_sha256(struct cmq_digest *digest, const struct cmq_span *pieces,
                                             size_t count, uint8_t ret_bytes[CMQ_DIGEST_BYTES]);
+/* The same piece by piece: begin, add as often as needed, end. Another begin or cmq_digest_sha256 gives up what was added. */
+CMQ_MUST_USE enum cmq_err cmq_digest_begin(struct cmq_digest *digest);
+CMQ_MUST_USE enum cmq_err cmq_digest_add(struct cmq_digest *digest, struct cmq_span piece);
+CMQ_MUST_USE enum cmq_err cmq_digest_end(struct cmq_digest *digest, uint8_t ret_bytes[CMQ_DIGEST_BYTES]);
 
 #endif

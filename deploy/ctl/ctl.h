@@ -41,6 +41,8 @@ struct ctl {
     const char *since;                  /* sub */
     const char *type, *key, *ack, *ttl; /* pub */
     bool lines;                         /* pub */
+    bool keys;                          /* backup */
+    bool check, force;                  /* restore */
     char bearer[64];                    /* of --token-file; "": none */
     struct ctl_token_options token;
     const char *words[4]; /* the command's own arguments */
@@ -68,6 +70,11 @@ int ctl_doctor(struct ctl *ctl);
 int ctl_top(struct ctl *ctl);
 int ctl_pub(struct ctl *ctl);
 int ctl_sub(struct ctl *ctl);
+int ctl_backup(struct ctl *ctl);
+int ctl_restore(struct ctl *ctl);
+
+/* Makes the missing directories above path with mode 0700. What exists is left as it is. */
+CMQ_MUST_USE enum cmq_err ctl_make_parents(const char *path, struct cmq_reason *reason);
 
 /* ---- the ring, seen by an observer ---- */
 

@@ -83,6 +83,23 @@ static const struct argp_option token_options[] = {
      0},
     {0}};
 
+static const struct argp_option backup_options[] = {
+    COMMON_OPTIONS,
+    {"json", CTL_OPTION_JSON, NULL, 0, "one JSON object", 0},
+    {"keys", CTL_OPTION_KEYS, NULL, 0,
+     "copy the keys as well, mode 0400, to DIRECTORY/keys; then who reads the directory can read every "
+     "message",
+     0},
+    {"timeout", CTL_OPTION_TIMEOUT, "SECONDS", 0,
+     "longest wait until all that is stored is durable, 1 to 600 (default 30)", 0},
+    {0}};
+static const struct argp_option restore_options[] = {
+    COMMON_OPTIONS,
+    {"json", CTL_OPTION_JSON, NULL, 0, "one JSON object", 0},
+    {"check", CTL_OPTION_CHECK, NULL, 0, "only compare all files with the manifest", 0},
+    {"force", CTL_OPTION_FORCE, NULL, 0, "rename the broker's directories that are not empty", 0},
+    {0}};
+
 static const struct ctl_option_place places[] = {
     {CTL_OPTION_JSON, CTL_PLACE_FLAG, offsetof(struct ctl, json), 0, 0, 0},
     {CTL_OPTION_SAMPLE, CTL_PLACE_FLAG, offsetof(struct ctl, sample), 0, 0, 0},
@@ -98,6 +115,9 @@ static const struct ctl_option_place places[] = {
     {CTL_OPTION_ACK, CTL_PLACE_TEXT, offsetof(struct ctl, ack), 0, 0, 0},
     {CTL_OPTION_TTL, CTL_PLACE_TEXT, offsetof(struct ctl, ttl), 0, 0, 0},
     {CTL_OPTION_LINES, CTL_PLACE_FLAG, offsetof(struct ctl, lines), 0, 0, 0},
+    {CTL_OPTION_KEYS, CTL_PLACE_FLAG, offsetof(struct ctl, keys), 0, 0, 0},
+    {CTL_OPTION_CHECK, CTL_PLACE_FLAG, offsetof(struct ctl, check), 0, 0, 0},
+    {CTL_OPTION_FORCE, CTL_PLACE_FLAG, offsetof(struct ctl, force), 0, 0, 0},
     {CTL_OPTION_ADMIN, CTL_PLACE_FLAG, offsetof(struct ctl, token.admin), 0, 0, 0},
     {CTL_OPTION_EXPIRES, CTL_PLACE_TEXT, offsetof(struct ctl, token.expires), 0, 0, 0},
     {CTL_OPTION_MESSAGES_RATE, CTL_PLACE_TEXT, offsetof(struct ctl, token.messages_rate), 0, 0, 0},
@@ -210,6 +230,27 @@ const struct ctl_command ctl_commands[] = {
      .options = sub_options,
      .failed = "the broker refused the subscription",
      .examples = "sub 'orders.>' --since earliest\tall that the log still has, then what comes\n"},
+    {.name = "backup",
+     .words = "DIRECTORY",
+     .about = "Copy the log and the groups to a directory, while the broker runs. Again into the same one, "
+              "only what is "
+              "new is copied. Keys are not in it.",
+     .word_count = 1,
+     .needs_conf = true,
+     .run = ctl_backup,
+     .options = backup_options,
+     .examples = "backup /backup/ciphermq\tthe first time all, later what is new\n"},
+    {.name = "restore",
+     .words = "DIRECTORY",
+     .about = "Put a backup in the place of the log and the groups of a broker that does not run, after all "
+              "of it was "
+              "compared with its manifest.",
+     .word_count = 1,
+     .needs_conf = true,
+     .run = ctl_restore,
+     .options = restore_options,
+     .examples = "restore --check /backup/ciphermq\tlooks only\n"
+                 "restore --force /backup/ciphermq\tfirst renames what is in the way\n"},
     {.name = "metrics",
      .words = "",
      .about = "Print every number of every instance, as Prometheus reads them.",

@@ -30,6 +30,9 @@ enum ctl_option_key {
     CTL_OPTION_ACK,
     CTL_OPTION_TTL,
     CTL_OPTION_LINES,
+    CTL_OPTION_KEYS,
+    CTL_OPTION_CHECK,
+    CTL_OPTION_FORCE,
     CTL_OPTION_PUBLISH, /* this and the next two in the order of enum cmq_right */
     CTL_OPTION_SUBSCRIBE,
     CTL_OPTION_CONSUME,

@@ -11,8 +11,7 @@
 #include "common/proc/cmq_stage_ring.h"
 #include "ctl.h"
 
-/* Makes the missing directories above path with mode 0700. What exists is left as it is. */
-static enum cmq_err make_parents(const char *path, struct cmq_reason *reason)
+enum cmq_err ctl_make_parents(const char *path, struct cmq_reason *reason)
 {
     char part[512];
     size_t bytes = strlen(path);
@@ -47,7 +46,7 @@ static enum cmq_err own_as(const char *path, const char *like, struct cmq_reason
 static enum cmq_err make_data_directory(const char *path, mode_t mode, const char *like,
                                         struct cmq_reason *reason)
 {
-    enum cmq_err err = make_parents(path, reason);
+    enum cmq_err err = ctl_make_parents(path, reason);
     if (err != CMQ_OK)
         return err;
     if (mkdir(path, mode) == 0)
@@ -105,7 +104,7 @@ static enum cmq_err make_directories(const struct cmq_conf *conf, struct cmq_rea
                                  conf->encryptor_keyring_file};
     enum cmq_err err = CMQ_OK;
     for (size_t i = 0; err == CMQ_OK && i < CMQ_COUNT_OF(paths); i++)
-        err = make_parents(paths[i], reason);
+        err = ctl_make_parents(paths[i], reason);
     return err == CMQ_OK ? cmq_proc_run_dir(conf->common_run_dir, reason) : err;
 }
 

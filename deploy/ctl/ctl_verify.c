@@ -10,6 +10,7 @@
 #include "common/journal/cmq_journal.h"
 #include "common/wire/cmq_batch.h"
 #include "ctl.h"
+#include "ctl_progress.h"
 
 enum { READ_BYTES = 4 << 20 };
 
@@ -31,6 +32,7 @@ struct verify {
     uint64_t records, voids, messages, units, bytes;
     uint64_t damaged, ranges;
     struct damage damage;
+    struct ctl_progress progress;
 };
 
 /* ---- damage ---- */
@@ -40,6 +42,7 @@ static void print_damage(struct verify *verify)
     const struct damage *damage = &verify->damage;
     if (damage->reason == NULL)
         return;
+    ctl_progress_clear(&verify->progress);
     if (verify->json)
         (void)printf("%s{\"from\":%llu,\"to\":%llu,\"reason\":\"%s\"}", verify->ranges == 0 ? "" : ",",
                      (unsigned long long)damage->from, (unsigned long long)damage->to, damage->reason);
@@ -185,6 +188,7 @@ static enum cmq_err walk(struct verify *verify)
             if (err != CMQ_OK)
                 return err;
             seq = verify->chunk.next_seq;
+            ctl_progress_add(&verify->progress, verify->chunk.bytes);
             next = verify->chunk.next;
             from = &next;
             break;
@@ -262,7 +266,11 @@ int ctl_verify(struct ctl *ctl)
     if (err == CMQ_OK) {
         if (ctl->json)
             (void)printf("{\"damaged\":[");
+        struct cmq_journal_usage usage = {0};
+        (void)(cmq_journal_usage(directory, cmq_file_system(), &usage) == CMQ_OK);
+        ctl_progress_begin(&verify.progress, "verify", usage.bytes, ctl->json);
         err = walk(&verify);
+        ctl_progress_end(&verify.progress);
         print_damage(&verify);
         print_end(&verify, directory);
     }

@@ -28,6 +28,11 @@ static void digest_is_that_of_the_pieces_back_to_back(void **state)
     assert_memory_equal(bytes, abc, sizeof abc);
     assert_int_equal(cmq_digest_sha256(digest, pieces, 2, bytes), CMQ_OK);
     assert_memory_not_equal(bytes, abc, sizeof abc);
+    assert_int_equal(cmq_digest_begin(digest), CMQ_OK);
+    for (size_t i = 0; i < CMQ_COUNT_OF(pieces); i++)
+        assert_int_equal(cmq_digest_add(digest, pieces[i]), CMQ_OK);
+    assert_int_equal(cmq_digest_end(digest, bytes), CMQ_OK);
+    assert_memory_equal(bytes, abc, sizeof abc);
     cmq_digest_free(digest);
     cmq_digest_free(NULL);
 }
