@@ -526,7 +526,7 @@ struct cmq_table_client *dsp_session_tell(const struct dsp_session *session, str
         const uint64_t lag = lag_of(channel, roll);
         if (!channel->consumes)
             dsp_roll_subscriber(roll, lag);
-        if (last != NULL && lag <= largest)
+        if (last != NULL && (lag < largest || (lag == largest && channel->id > last->id)))
             continue;
         last = channel;
         largest = lag;

@@ -155,11 +155,12 @@ void cmq_tables_copy(const struct cmq_tables_page *page, enum cmq_role role, uin
 {
     ret_copy->topic_count = ret_copy->group_count = ret_copy->client_count = ret_copy->error_count = 0;
     ret_copy->clients_total = ret_copy->subscriber_lag = 0;
-    for (size_t i = 0; i < CMQ_TABLE_ERRORS_MAX; i++) {
+    const uint64_t written = load(&page->errors_written);
+    for (size_t i = 1; i <= CMQ_TABLE_ERRORS_MAX; i++) { /* the newest first */
         struct cmq_error_copy *error = &ret_copy->errors[ret_copy->error_count];
         error->role = role;
         error->instance_number = instance_number;
-        ret_copy->error_count += copy_error(&page->errors[i], error);
+        ret_copy->error_count += copy_error(&page->errors[(written - i) % CMQ_TABLE_ERRORS_MAX], error);
     }
     if (role == CMQ_ROLE_ENCRYPTOR)
         copy_topics(page, ret_copy);

@@ -297,6 +297,37 @@ class WithBroker(Case):
             self.assertEqual(self.get(path).status, 200, path)
         self.stop(self.one)
 
+    def test_names_in_the_status_are_for_admins(self):
+        self.guarded()
+        admin, user = self.make("ops", "--admin"), self.make("user", "--publish", ">", "--subscribe", ">")
+        self.assertEqual(self.post("/v1/topics/secret.name", user).status, 200)
+        wait_until(lambda: self.one.status()["topics"], WAIT_S, "the topic")
+        names = ("topics", "groups", "clients", "errors")
+
+        def look(token):
+            """By HTTP, and then as one who watches."""
+            response = self.read_topic("/v1/status", token)
+            self.assertEqual(response.status, 200)
+            yield response.read().decode()
+            watcher = self.root(self.one, path="/v1/status", subprotocol="ciphermq.status.json",
+                                headers=[f"Authorization: Bearer {token}"])
+            yield watcher.receive(WAIT_S).decode()
+            watcher.close()
+
+        self.assertEqual(self.read_topic("/v1/status").status, 401)
+        # Both watch at once: each gets its own.
+        kept = self.root(self.one, path="/v1/status", subprotocol="ciphermq.status.json",
+                         headers=[f"Authorization: Bearer {admin}"])
+        for text in look(user):
+            self.assertNotIn("secret", text)
+            self.assertEqual([json.loads(text)["state"][name] for name in names], [None] * 4)
+            self.assertEqual(json.loads(text)["state"]["live"]["ingest"], 1)
+        for text in [*look(admin), kept.receive(WAIT_S).decode()]:
+            self.assertIn("secret.name", text)
+            self.assertNotIn(None, [json.loads(text)["state"][name] for name in names])
+        kept.close()
+        self.stop(self.one)
+
     def read_topic(self, path, token=None, **headers):
         """GET on the WebSocket port; the response is open."""
         if token:

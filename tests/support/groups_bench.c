@@ -146,6 +146,7 @@ struct bench_engine *bench_open(struct bench *bench, unsigned index)
     const struct dsp_groups_setup setup = {.ring = bench->log->ring,
                                            .source = engine->source,
                                            .ledger = engine->ledger,
+                                           .tables = &engine->tables,
                                            .on_ready = on_ready,
                                            .on_durable = on_durable,
                                            .on_failed = on_failed,

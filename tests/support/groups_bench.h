@@ -10,6 +10,7 @@
 #ifndef GROUPS_BENCH_H
 #define GROUPS_BENCH_H
 
+#include "common/shm/cmq_tables.h"
 #include "dispatcher/dsp_groups.h"
 #include "tests/support/fake_log.h"
 
@@ -34,6 +35,7 @@ struct bench_engine {
     unsigned letter_count, letters_refused;
     enum cmq_err publish; /* what publish_dead says */
     uint64_t owner;
+    struct cmq_tables_page tables;
 };
 
 struct bench {

@@ -303,6 +303,50 @@ static void log_sentence_of_any_kind_fits_its_buffer(void **state)
     }
 }
 
+static struct {
+    unsigned lines;
+    enum cmq_log_level level;
+    char event[32], text[1200];
+} given;
+
+static void keep(void *context, enum cmq_log_level level, const char *event, const char *text, size_t bytes)
+{
+    assert_ptr_equal(context, &given);
+    assert_true(bytes < sizeof given.text);
+    given.lines++;
+    given.level = level;
+    (void)snprintf(given.event, sizeof given.event, "%s", event);
+    (void)snprintf(given.text, sizeof given.text, "%.*s", (int)bytes, text);
+}
+
+static void log_gives_warnings_and_errors_as_they_are_written(void **state)
+{
+    (void)state;
+    memset(&given, 0, sizeof given);
+    cmq_log_set_keep(keep, &given);
+    cmq_log(CMQ_LOG_INFO, CMQ_EV_READY, "a=1");
+    assert_int_equal(given.lines, 0);
+    cmq_log(CMQ_LOG_ERROR, CMQ_EV_REFUSED, "exit=%d reason=\"%s\"", 78, "a\nb");
+    assert_int_equal(given.lines, 1);
+    assert_int_equal(given.level, CMQ_LOG_ERROR);
+    assert_string_equal(given.event, "refused");
+    assert_string_equal(given.text, "exit=78 reason=\"a?b\"");
+    cmq_log(CMQ_LOG_WARN, CMQ_EV_READY, "%s", "");
+    assert_int_equal(given.level, CMQ_LOG_WARN);
+    assert_string_equal(given.text, "");
+    for (unsigned i = 0; i < 50; i++) /* those that are only counted are not given */
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_WAITING, "n=%u", i);
+    assert_int_equal(given.lines, 22);
+    fake_ns += CMQ_NS_PER_S;
+    cmq_log_tick();
+    assert_string_equal(given.event, "repeated");
+    assert_string_equal(given.text, "of=waiting count=30");
+    cmq_log_set_keep(NULL, NULL);
+    cmq_log(CMQ_LOG_ERROR, CMQ_EV_REFUSED, "a=2");
+    assert_int_equal(given.lines, 23);
+    (void)capture_take();
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, capture_begin, capture_end)
@@ -322,6 +366,7 @@ int main(void)
         T(log_quote_escapes_all_but_printable_ascii),
         T(log_quote_cuts_at_128_input_bytes),
         T(log_sentence_of_any_kind_fits_its_buffer),
+        T(log_gives_warnings_and_errors_as_they_are_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/cmq_clock.h"
+#include "common/shm/cmq_tables_read.h"
 #include "common/wire/cmq_batch.h"
 #include "dispatcher/dsp_groups_int.h"
 #include "tests/support/groups_bench.h"
@@ -850,6 +851,71 @@ static void a_group_that_cannot_be_joined_says_why(void **unused)
     leave(a, &member);
 }
 
+/* ---- what is told ---- */
+
+static struct cmq_group_copy told(struct bench_engine *engine)
+{
+    static struct cmq_tables_copy copy;
+    dsp_groups_tell(engine->groups);
+    cmq_tables_copy(&engine->tables, CMQ_ROLE_DISPATCHER, 0, &copy);
+    assert_int_equal(copy.group_count, 1);
+    assert_string_equal(copy.groups[0].name, "w");
+    return copy.groups[0];
+}
+
+static void the_tables_are_told_how_a_group_does(void **unused)
+{
+    (void)unused;
+    static struct dsp_member first, second;
+    struct bench_engine *b = bench_open(bench, 1);
+    records(6, 2);
+    bench_consume(a, &first, "w", 0);
+    bench_consume(a, &second, "w", 0);
+    assert_got(bench_take(a, &first, 2), 1, 0, 2, 1);
+    assert_got(bench_take(a, &second, 2), 2, 0, 2, 1);
+    assert_got(bench_take(a, &first, 2), 3, 0, 2, 1);
+    struct cmq_group_copy group = told(a);
+    assert_string_equal(group.topic, "jobs");
+    assert_int_equal(group.members, 2);
+    assert_int_equal(group.pending, 6);
+    assert_int_equal(group.floor, 1);
+    assert_int_equal(dsp_group_lag(a->groups, first.group), 6);
+    (void)dsp_group_ack_upto(a->groups, &second, id_of(2, 1)); /* a record done above one that is not */
+    bench_commit(a);
+    group = told(a);
+    assert_int_equal(group.floor, 1);
+    assert_int_equal(group.done_above, 1);
+    assert_int_equal(dsp_group_lag(a->groups, first.group), 5);
+    assert_int_equal(dsp_group_nack(a->groups, &first, id_of(1, 0), 1, 0), DSP_ACK_OK);
+    assert_got(bench_take(a, &second, 1), 1, 0, 1, 2);
+    assert_int_equal(told(a).redelivered, 1);
+    /* Another dispatcher, which has nobody of it, sees as much of what is done, and counts nothing. */
+    group = told(b);
+    assert_int_equal(group.members + group.pending + group.redelivered, 0);
+    assert_int_equal(group.floor + group.done_above, 2);
+    /* What nobody told before the last one left is not lost. */
+    leave(a, &first);
+    assert_got(bench_take(a, &second, 2), 1, 1, 1, 2);
+    leave(a, &second);
+    group = told(a);
+    assert_int_equal(group.members, 0);
+    assert_int_equal(group.redelivered, 2);
+    bench_close(b);
+}
+
+static void what_retention_took_waits_for_nobody(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    records(6, 1);
+    bench_consume(a, &member, "w", 0);
+    assert_int_equal(told(a).floor, 1);
+    fake_log_set_floor(bench->log, 4);
+    assert_int_equal(told(a).floor, 4);
+    assert_int_equal(dsp_group_lag(a->groups, member.group), 3);
+    leave(a, &member);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -884,6 +950,8 @@ int main(void)
         TEST(attempts_count_on_across_dispatchers_without_jumps),
         TEST(a_drained_dispatcher_gives_everything_up),
         TEST(a_group_that_cannot_be_joined_says_why),
+        TEST(the_tables_are_told_how_a_group_does),
+        TEST(what_retention_took_waits_for_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -512,6 +512,37 @@ static void every_record_is_claimed_by_one_until_it_is_done(void **unused)
         dsp_ledger_close(ledgers[i]);
 }
 
+static void groups_follow_each_other_by_name_with_how_far_they_are(void **unused)
+{
+    (void)unused;
+    struct dsp_ledger *ledger = open_as(A, NULL, "one");
+    struct dsp_ledger_progress progress;
+    assert_int_equal(dsp_ledger_next(ledger, "", &progress), CMQ_ERR_NOT_FOUND);
+    const struct dsp_ledger_group late = group_of(ledger, "late", 7);
+    const struct dsp_ledger_group form = group_of(ledger, "format-of-a-group", 1);
+    const struct dsp_ledger_group half = group_of(ledger, "half", 1);
+    assert_int_equal(done(ledger, &half, 1, 5), CMQ_OK);
+    for (uint64_t seq = 6; seq < 6 + 2 * 10; seq += 2) /* ten records of twenty */
+        assert_int_equal(done(ledger, &half, seq, seq + 1), CMQ_OK);
+    assert_int_equal(done(ledger, &form, 9, 11), CMQ_OK);
+    assert_int_equal(dsp_ledger_next(ledger, "", &progress), CMQ_OK);
+    assert_string_equal(progress.name, "format-of-a-group");
+    assert_int_equal(progress.floor, 1);
+    assert_int_equal(progress.done_above, 2);
+    assert_int_equal(dsp_ledger_next(ledger, progress.name, &progress), CMQ_OK);
+    assert_string_equal(progress.name, "half");
+    assert_string_equal(progress.group.topic, "jobs");
+    assert_int_equal(progress.group.id, half.id);
+    assert_int_equal(progress.floor, 5);
+    assert_int_equal(progress.done_above, 10);
+    assert_int_equal(dsp_ledger_next(ledger, "halg", &progress), CMQ_OK); /* there is no such group */
+    assert_string_equal(progress.name, "late");
+    assert_int_equal(progress.group.id, late.id);
+    assert_int_equal(progress.floor, 7);
+    assert_int_equal(dsp_ledger_next(ledger, progress.name, &progress), CMQ_ERR_NOT_FOUND);
+    dsp_ledger_close(ledger);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -524,6 +555,7 @@ int main(void)
         TEST(done_ranges_merge_and_are_never_claimed_again),
         TEST(holes_of_a_dead_claim_are_not_taken_over),
         TEST(acked_messages_are_kept_by_chunks_until_their_record_is_done),
+        TEST(groups_follow_each_other_by_name_with_how_far_they_are),
 #ifdef CMQ_CRASH_POINTS
         TEST(a_death_after_any_step_leaves_each_record_done_or_free),
 #endif
