@@ -16,8 +16,7 @@ enum {
     TX_BYTES = 1 << 30, /* never cut a frame: the library would copy the rest */
     SWEEP_MS_MIN = 20,  /* how often stuck clients are looked for, while any client is busy */
     SWEEP_MS_MAX = 1000,
-    SWEEPS_A_TIMEOUT = 8,
-    PROBE_MS = 1
+    SWEEPS_A_TIMEOUT = 8
 };
 
 /* Asks for the callback that may write.
@@ -293,13 +292,25 @@ static void on_probed(lws_sorted_usec_list_t *sul)
     want(conn);
 }
 
+/* The loop goes round once more, and then calls back: timers come before or after the sockets of a round. */
+static void next_round(struct dsp_topics_conn *conn, sul_cb_t callback)
+{
+    set_timer(conn, callback, 0);
+    lws_cancel_service(lws_get_context(conn->wsi));
+}
+
+static void on_asked(lws_sorted_usec_list_t *sul)
+{
+    next_round(lws_container_of(sul, struct dsp_topics_conn, timer), on_probed);
+}
+
 /* See want(). */
 static void on_probe(lws_sorted_usec_list_t *sul)
 {
     struct dsp_topics_conn *conn = lws_container_of(sul, struct dsp_topics_conn, timer);
     (void)lws_rx_flow_control(conn->wsi, 0);
     (void)lws_rx_flow_control(conn->wsi, 1);
-    set_timer(conn, on_probed, PROBE_MS * CMQ_NS_PER_MS);
+    next_round(conn, on_asked);
 }
 
 static int on_writeable(struct dsp_topics_conn *conn)

@@ -8,6 +8,7 @@
 #include "common/base/cmq_clock.h"
 #include "common/log/cmq_log.h"
 #include "dispatcher/dsp_http.h"
+#include "dispatcher/dsp_loop.h"
 #include "dispatcher/dsp_sock.h"
 #include "dispatcher/dsp_topics.h"
 #include "dispatcher/dsp_ws_board.h"
@@ -321,12 +322,9 @@ static void *run(void *context)
 {
     struct dsp_ws *ws = context;
     (void)pthread_setname_np(pthread_self(), "cmq-delivery");
-    while (!ws->stopped) {
-        if (lws_service(ws->context, 0) < 0 && !ws->stopped) {
-            dsp_ws_fail(ws, CMQ_ERR_SYSTEM);
-            break;
-        }
-    }
+    dsp_loop_begin(ws->loop, ws->context);
+    while (!ws->stopped)
+        dsp_loop_turn(ws->loop);
     return NULL;
 }
 
@@ -356,11 +354,14 @@ static enum cmq_err create_context(struct dsp_ws *ws, struct cmq_reason *reason)
         .uid = -1,
     };
     dsp_tls_prepare(ws->tls, &info, ws->protocols);
+    dsp_loop_prepare(ws->loop, &info);
     ws->context = lws_create_context(&info);
     if (ws->context != NULL)
         ws->vhost = lws_create_vhost(ws->context, &info);
     if (ws->vhost == NULL)
-        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "libwebsockets did not start; its own lines are above");
+        return cmq_reason_set(reason, CMQ_ERR_SYSTEM,
+                              "libwebsockets did not start; its own lines are above. If one names evlib_ev: "
+                              "install libwebsockets-evlib-ev");
     return CMQ_OK;
 }
 
@@ -453,6 +454,11 @@ enum cmq_err dsp_ws_start(struct cmq_proc *proc, const struct dsp_parts *parts, 
         goto out;
     }
     take_settings(ws);
+    err = dsp_loop_new(&ws->loop);
+    if (err != CMQ_OK) {
+        (void)cmq_reason_set(reason, err, "cannot make an event loop: %s", cmq_err_text(err));
+        goto out;
+    }
     err = create_context(ws, reason);
     if (err == CMQ_OK)
         err = open_listener(ws, &proc->conf, reason);
@@ -507,8 +513,7 @@ void dsp_ws_stop(struct dsp_ws *ws)
         pthread_join(ws->thread, NULL);
     }
     ws->stopped = true;
-    if (ws->context != NULL)
-        lws_context_destroy(ws->context); /* every client leaves its groups here */
+    dsp_loop_free(ws->loop, ws->context); /* every client leaves its groups here */
     dsp_v1_free(ws->v1);
     dsp_topics_free(ws->topics);
     dsp_board_free(ws->board);

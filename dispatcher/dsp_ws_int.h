@@ -20,6 +20,7 @@
 #include "dispatcher/dsp_ws_v1.h"
 
 struct dsp_access;
+struct dsp_loop;
 struct dsp_topics;
 struct dsp_board;
 struct cmq_address_counts;
@@ -34,6 +35,7 @@ struct dsp_ws {
     /* set by start, then constant */
     struct cmq_proc *proc;
     struct cmq_ring *ring;
+    struct dsp_loop *loop;
     struct lws_context *context;
     struct lws_vhost *vhost;
     struct dsp_tls *tls; /* borrowed; NULL: clear text */
