@@ -148,6 +148,8 @@ uint64_t dsp_group_lag(const struct dsp_groups *groups, const struct dsp_group *
 
 /* The log has more, or a claim became free: waiting members are told. */
 void dsp_groups_poke(struct dsp_groups *groups);
+/* Whether dead letters are in the rings and not yet on the disk: a drain waits for them, or the next one sends them again. */
+bool dsp_groups_letters(const struct dsp_groups *groups);
 /* Ack waits, delays, dead letters. Returns when to be called next (CLOCK_MONOTONIC ns, UINT64_MAX: never). */
 uint64_t dsp_groups_tick(struct dsp_groups *groups, uint64_t now_ns);
 /* When tick is due as things are now; a take or a nack may have made it sooner than the last tick said. */

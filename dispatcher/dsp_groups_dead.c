@@ -149,6 +149,8 @@ static bool settle(struct dsp_groups *groups, struct dsp_dead *dead)
     if (dsp_groups_durable(groups) < dead->ticket)
         return false;
     if (!dead->published) {
+        if (groups->draining)
+            return false; /* somebody else sends it */
         enum cmq_err err = publish(groups, dead);
         if (err != CMQ_OK && cmq_err_advice(err) == CMQ_ADVICE_RETRY)
             return false;
@@ -169,6 +171,14 @@ static bool settle(struct dsp_groups *groups, struct dsp_dead *dead)
     group->dead_count--;
     dsp_hand_unref(groups, dead->hand);
     return true;
+}
+
+bool dsp_groups_letters(const struct dsp_groups *groups)
+{
+    const struct dsp_dead *dead = groups->dead;
+    while (dead != NULL && !dead->published)
+        dead = dead->next;
+    return dead != NULL;
 }
 
 uint64_t dsp_dead_tick(struct dsp_groups *groups, uint64_t now_ns)

@@ -59,7 +59,7 @@ void dsp_ws_fail(struct dsp_ws *ws, enum cmq_err err)
 
 void dsp_ws_check_drained(struct dsp_ws *ws)
 {
-    if (ws->client_count > 0)
+    if (ws->client_count > 0 || dsp_groups_letters(ws->groups))
         return;
     pthread_mutex_lock(&ws->lock);
     ws->drained = true;

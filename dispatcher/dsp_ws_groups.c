@@ -95,6 +95,8 @@ static void on_timer(lws_sorted_usec_list_t *sul)
         dsp_groups_poke(ws->groups);
     if (ws->client_count > 0 || dsp_groups_due(ws->groups) != UINT64_MAX)
         start_timer(ws);
+    if (ws->draining)
+        dsp_ws_check_drained(ws);
 }
 
 void dsp_ws_recheck_all(struct dsp_ws *ws)

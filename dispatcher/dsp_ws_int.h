@@ -125,7 +125,7 @@ void dsp_ws_client_left(void *ws);
 void dsp_ws_follow(struct dsp_ws *ws, uint64_t seq);
 /* A fault that ends the process. */
 void dsp_ws_fail(struct dsp_ws *ws, enum cmq_err err);
-/* While draining: tells the main thread when the last client is gone. */
+/* While draining: tells the main thread when the last client is gone and no dead letter is on its way. */
 void dsp_ws_check_drained(struct dsp_ws *ws);
 
 #endif

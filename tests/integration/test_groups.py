@@ -159,6 +159,35 @@ class Groups(Case):
                 self.assertEqual([poison], member.ack("g." + form, [poison])["stale"])
         self.stop(broker)
 
+    def test_a_dispatcher_that_drains_waits_for_its_dead_letters(self):
+        broker = self.broker()
+        member = self.v1(broker)
+        sub = member.consume("jobs", "g", max_deliver=1)
+        poison, = ids_of(self.http(broker).publish("jobs", "bad"), 1)
+        member.items(sub, 1)
+        broker.kill("encryptor", 0)     # nothing becomes durable
+        member.nack("g", [poison])
+        wait_until(lambda: not broker.delivered_all(), WAIT_S, "the letter in the ring")
+        dispatcher = broker.processes["dispatcher", 0]
+        dispatcher.child.terminate()
+        wait_until(lambda: "ev=draining" in self.log(dispatcher, broker), WAIT_S, "the drain")
+        member.close()
+        broker.spawn("encryptor", 0)
+        self.assertEqual(0, dispatcher.child.wait(WAIT_S))
+        broker.spawn("dispatcher", 0)
+        broker.wait_ready()
+        again, letters = self.v1(broker), self.v1(broker)
+        again.consume("jobs", "g")
+        dead = letters.subscribe("$dead.jobs", since="earliest")
+        self.assertEqual(["bad"], [item["data"] for item in letters.items(dead, 1)])
+        self.assertEqual([], letters.quiet(0.3))
+        self.stop(broker)
+
+    @staticmethod
+    def log(process, broker):
+        with open(broker.log_path(process), encoding="utf-8") as log:
+            return log.read()
+
     def test_group_keeps_its_topic_and_its_place(self):
         broker = self.broker()
         client = self.http(broker)
