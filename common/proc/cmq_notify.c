@@ -39,3 +39,11 @@ enum cmq_err cmq_notify_reloading(void)
                    (unsigned long long)(cmq_clock_mono_ns() / CMQ_NS_PER_US));
     return cmq_notify(state);
 }
+
+enum cmq_err cmq_notify_alive(void)
+{
+    const char *wanted = secure_getenv("WATCHDOG_USEC"), *pid = secure_getenv("WATCHDOG_PID");
+    if (wanted == NULL || (pid != NULL && strtoul(pid, NULL, 10) != (unsigned long)getpid()))
+        return CMQ_ERR_NOT_FOUND;
+    return cmq_notify("WATCHDOG=1");
+}

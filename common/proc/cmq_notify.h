@@ -14,5 +14,7 @@
 enum cmq_err cmq_notify(const char *state);
 /* RELOADING=1 with the time stamp that the protocol asks for; READY=1 must follow. */
 enum cmq_err cmq_notify_reloading(void);
+/* WATCHDOG=1, if the service manager asked this process for it ($WATCHDOG_USEC, $WATCHDOG_PID). */
+enum cmq_err cmq_notify_alive(void);
 
 #endif

@@ -143,6 +143,7 @@ static bool serve(struct cmq_proc *proc, const struct cmq_stage *stage)
         uint64_t now_ns = cmq_clock_mono_ns();
         if (now_ns >= next_ns) {
             stage->tick(stage->self);
+            (void)cmq_notify_alive();
             cmq_log_tick();
             next_ns = now_ns + tick_ns; /* ticks that were missed are not made up for */
         }

@@ -647,11 +647,11 @@ static void expect_datagram(int fd, const char *text)
         fail_msg("expected datagram %s, got %s", text, got);
 }
 
-static void notify_round(const char *name)
+/* What a service manager listens on: a path, or an abstract name that begins with @. */
+static int notify_socket(const char *name)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t bytes = strlen(name);
-    struct child child;
     memcpy(address.sun_path, name, bytes);
     if (name[0] == '@')
         address.sun_path[0] = '\0';
@@ -660,6 +660,13 @@ static void notify_round(const char *name)
                           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + bytes)),
                      0);
     assert_int_equal(setenv("NOTIFY_SOCKET", name, 1), 0);
+    return fd;
+}
+
+static void notify_round(const char *name)
+{
+    struct child child;
+    int fd = notify_socket(name);
     child_spawn(&child, "ingest", (struct fake){.again = 1}, NO_ARGS);
     assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
     expect_datagram(fd, "READY=1");
@@ -685,6 +692,45 @@ static void proc_tells_the_service_manager(void **state)
     notify_round(name);
     (void)snprintf(name, sizeof name, "@%s/notify", dir);
     notify_round(name);
+}
+
+static void child_end(struct child *child)
+{
+    assert_int_equal(kill(child->pid, SIGTERM), 0);
+    expect_event_after(child, 'T', 'D');
+    expect_event(child, 'X');
+    expect_exit(child, 0);
+}
+
+static void proc_tells_the_service_manager_that_it_lives_if_asked(void **state)
+{
+    (void)state;
+    char name[96];
+    struct child child;
+    (void)snprintf(name, sizeof name, "%s/watchdog", dir);
+    int fd = notify_socket(name);
+    assert_int_equal(setenv("WATCHDOG_USEC", "20000000", 1), 0);
+    child_spawn(&child, "ingest", (struct fake){0}, NO_ARGS);
+    expect_datagram(fd, "READY=1");
+    expect_datagram(fd, "WATCHDOG=1");
+    expect_datagram(fd, "WATCHDOG=1");
+    expect_event(&child, 'S');
+    child_end(&child);
+    (void)close(fd);
+
+    (void)snprintf(name, sizeof name, "%s/watchdog2", dir);
+    fd = notify_socket(name);
+    assert_int_equal(setenv("WATCHDOG_PID", "1", 1), 0); /* somebody else was asked */
+    child_spawn(&child, "ingest", (struct fake){0}, NO_ARGS);
+    assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
+    assert_int_equal(unsetenv("WATCHDOG_USEC"), 0);
+    assert_int_equal(unsetenv("WATCHDOG_PID"), 0);
+    expect_datagram(fd, "READY=1");
+    expect_event(&child, 'S');
+    expect_event(&child, 'T');
+    child_end(&child);
+    expect_datagram(fd, "STOPPING=1");
+    (void)close(fd);
 }
 
 /* ---- the group ---- */
@@ -748,6 +794,7 @@ int main(void)
         cmocka_unit_test(proc_second_process_of_one_number_exits_with_75),
         cmocka_unit_test(proc_lock_file_that_is_a_symlink_is_refused),
         cmocka_unit_test(proc_tells_the_service_manager),
+        cmocka_unit_test(proc_tells_the_service_manager_that_it_lives_if_asked),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
