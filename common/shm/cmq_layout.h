@@ -61,10 +61,12 @@
 #include "common/shm/cmq_counters.h"
 #include "common/shm/cmq_ring.h"
 
+#ifndef CMQ_LAYOUT_VERSION /* tests/upgrade builds another one */
 #define CMQ_LAYOUT_VERSION 2u
-#define CMQ_PAGE_BYTES     4096u
-#define CMQ_UNIT_BYTES     64u /* granularity of offsets in words */
-#define CMQ_NOBODY         255u
+#endif
+#define CMQ_PAGE_BYTES 4096u
+#define CMQ_UNIT_BYTES 64u /* granularity of offsets in words */
+#define CMQ_NOBODY     255u
 
 #define CMQ_LAP_BITS    28u
 #define CMQ_MEMBER_BITS 8u

@@ -58,10 +58,15 @@ enum cmq_err cmq_header_check(const struct cmq_header *header, const char *insta
             instance, header->version, CMQ_LAYOUT_VERSION);
     uint32_t slots = header->slots;
     if (slots < 2 || slots > SLOTS_MAX || !cmq_is_pow2(slots) || header->record_bytes_max == 0 ||
-        strncmp(header->instance, instance, sizeof header->instance) != 0 ||
-        memcmp(header->boot_id, boot_id, sizeof boot_id) != 0)
+        strncmp(header->instance, instance, sizeof header->instance) != 0)
         return cmq_reason_set(reason, CMQ_ERR_LAYOUT,
                               "the ring of instance \"%s\" has a header that makes no sense", instance);
+    if (memcmp(header->boot_id, boot_id, sizeof boot_id) != 0)
+        return cmq_reason_set(
+            reason, CMQ_ERR_LAYOUT,
+            "the ring of instance \"%s\" was made in another boot, or in another container, by "
+            "/proc/sys/kernel/random/boot_id; stop all stages, then run ciphermqctl destroy and init",
+            instance);
     return CMQ_OK;
 }
 

@@ -280,6 +280,10 @@ int ctl_verify(struct ctl *ctl)
     cmq_keyring_free(verify.keyring);
     free(verify.plain);
     if (err != CMQ_OK) {
+        uint64_t next;
+        if (err == CMQ_ERR_VERSION && /* which one, and what to do: who looks for the end says it */
+            cmq_journal_next_seq(directory, cmq_file_system(), 0, &next, &reason) == CMQ_OK)
+            reason.text[0] = '\0';
         if (reason.text[0] == '\0')
             (void)cmq_reason_set(&reason, err, "the log in %s cannot be read: %s", directory,
                                  cmq_err_text(err));
