@@ -76,7 +76,7 @@ bool cmq_row_text_is(const _Atomic uint64_t *bytes, const _Atomic uint64_t *word
 
 /* ---- objects ---- */
 
-/* A row of which the last process left half. */
+/* A row of which the last process left half. Of errors it stays unread until its turn comes. */
 static bool is_torn(const _Atomic uint64_t *version)
 {
     return (load(version) & 1u) != 0;
@@ -115,19 +115,6 @@ static void repair_delivery(struct cmq_tables_page *page)
         if (!is_torn(&row->version))
             continue;
         store(&row->name.bytes, 0);
-        store(&row->redelivered, 0);
-        store(&row->dead_letters, 0);
-        cmq_row_end(&row->version);
-    }
-}
-
-static void repair_errors(struct cmq_tables_page *page)
-{
-    for (size_t i = 0; i < CMQ_TABLE_ERRORS_MAX; i++) {
-        struct cmq_error_row *row = &page->errors[i];
-        if (!is_torn(&row->version))
-            continue;
-        store(&row->time_ms, 0);
         cmq_row_end(&row->version);
     }
 }
@@ -141,7 +128,6 @@ void cmq_tables_join(const char *instance, enum cmq_role role, uint32_t instance
         cmq_status_object_open(name, sizeof(struct cmq_tables_page), tables_magic(), &segment) != CMQ_OK)
         return;
     struct cmq_tables_page *page = segment.data;
-    repair_errors(page);
     if (role == CMQ_ROLE_ENCRYPTOR)
         repair_topics(page);
     else if (role == CMQ_ROLE_DISPATCHER)
