@@ -73,6 +73,10 @@ int ctl_sub(struct ctl *ctl);
 int ctl_backup(struct ctl *ctl);
 int ctl_restore(struct ctl *ctl);
 
+/* Groups, the largest lag first, and the newest warnings and errors, as text; nothing where there are none. */
+CMQ_MUST_USE enum cmq_err ctl_print_names(const struct cmq_sight *sight, size_t groups_max,
+                                          size_t errors_max);
+
 /* Makes the missing directories above path with mode 0700. What exists is left as it is. */
 CMQ_MUST_USE enum cmq_err ctl_make_parents(const char *path, struct cmq_reason *reason);
 

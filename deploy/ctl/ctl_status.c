@@ -7,7 +7,7 @@
 #include "common/shm/cmq_state.h"
 #include "ctl.h"
 
-enum { JSON_BYTES_MAX = 64 << 20 };
+enum { JSON_BYTES_MAX = 64 << 20, GROUPS_SHOWN = 20, ERRORS_SHOWN = 5 };
 
 static const enum cmq_role stages[] = {CMQ_ROLE_INGEST, CMQ_ROLE_ENCRYPTOR, CMQ_ROLE_DISPATCHER};
 
@@ -116,8 +116,10 @@ int ctl_status(struct ctl *ctl)
     cmq_ring_detach(ring);
     if (err == CMQ_OK && ctl->json)
         err = print_json(sight);
-    else if (err == CMQ_OK)
+    else if (err == CMQ_OK) {
         print_text(sight);
+        err = ctl_print_names(sight, GROUPS_SHOWN, ERRORS_SHOWN);
+    }
     int code = err == CMQ_OK ? CMQ_EXIT_OK : ctl_fail_err(err, &reason);
     for (size_t i = 0; err == CMQ_OK && i < CMQ_COUNT_OF(stages); i++) {
         if (cmq_sight_live(sight, stages[i]) == 0)

@@ -10,6 +10,7 @@
 #include "common/base/cmq_clock.h"
 #include "ctl.h"
 
+enum { GROUPS_SHOWN = 10, ERRORS_SHOWN = 3 };
 #define CLEAR "\033[H\033[J"
 
 /* One look. */
@@ -157,6 +158,8 @@ static int run(struct ctl *ctl, struct cmq_ring *ring, int signal_fd)
             print_json(ctl, &before, &now);
         else
             print_text(ctl, &before, &now);
+        if (!ctl->json)
+            err = ctl_print_names(now.sight, GROUPS_SHOWN, ERRORS_SHOWN);
         (void)fputs(screen ? "\nq and Enter, or Ctrl-C, leaves\n" : ctl->json ? "" : "\n", stdout);
         cmq_sight_free(before.sight);
         before = now;

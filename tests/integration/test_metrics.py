@@ -260,6 +260,16 @@ class Names(OfBroker):
         self.assertEqual((error["stage"], error["level"]), ("dispatcher", "warn"))
         self.assertIn(f'inst={error["instance"]} ', self.line_of(error))
         self.assertLess(abs(error["time_ms"] / 1000 - time.time()), 60)
+        shown = [line for line in self.broker.ctl("status").stdout.splitlines() if " client_refused " in line]
+        self.assertIn(f'warn  dispatcher {error["instance"]} client_refused {error["text"]}', "\n".join(shown))
+
+    def test_status_and_top_show_groups_in_text(self):
+        with V1Client(HOST, self.broker.ws_port) as client:
+            client.consume("shown.*", "readers", since="latest")
+            self.publish(3, "shown.a")
+            self.wait_group("readers", lag_records=3, members=1, pending=3)
+            for words in (["status"], ["top", "--count", "1"]):
+                self.assertRegex(self.broker.ctl(*words).stdout, r"(?m)^readers +shown\.\* +3 +3 +1 +0 +0$")
 
     def line_of(self, error):
         """The line in the log of the stage."""
