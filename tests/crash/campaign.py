@@ -162,7 +162,7 @@ class Phase:
 
     def complete(self):
         """Whether everything acknowledged has arrived where it belongs."""
-        seqs = [int(name[:16], 16) for name in os.listdir(os.path.join(self.broker.directory, "data", "log"))
+        seqs = [int(name[:16], 16) for name in os.listdir(self.broker.log_directory)
                 if name.endswith(".log")]
         self.note(type="retained", seq=min(seqs, default=0), t=time.monotonic())
         for role, number, t in self.clients.killed:

@@ -286,6 +286,10 @@ class Broker:
     def ws_port(self):
         return self._ports[1].getsockname()[1]
 
+    @property
+    def log_directory(self):
+        return os.path.join(self._directory, "data", "log")
+
     def settings(self):
         path = self._directory
         base = {

@@ -131,6 +131,10 @@ class Home:
     def ws_port(self):
         return self._ports[1].getsockname()[1]
 
+    @property
+    def log_directory(self):
+        return os.path.join(self.directory, "data", "log")
+
     def settings(self):
         """deploy/up adds the places of log and tables."""
         return {

@@ -23,7 +23,7 @@ A file has one JSON object a line. "type" says what it is:
            from ("seq-index" that the reply named), credit
   crash    stage, instance, t, signal               a process was killed or died
   stop     stage, instance, t                       a process was stopped (SIGSTOP) for a while
-  move     stage, what, t                           a stage is scaled, restarted or killed from now on, until the next move
+  move     stage, what, t                           a stage (or all) is scaled, restarted or killed from now on, until the next move
   ended    kind, t, code, answered                  the broker ended a connection. kind: http, root, v1, sse; code of a WebSocket;
            answered: no request was without its answer, and a stream ended in order
   ack      group, session, id, attempt, invoke, end, result     result: confirmed, stale, info

@@ -26,7 +26,7 @@ def rule_connections(history, _index, _options, report):
         at = bisect_right(begins, t)
         _begin, stage, what = moves[at - 1] if at else (0.0, "nobody", "moved")
         ended[kind] += 1
-        if STAGE_OF[kind] != stage:
+        if stage not in (STAGE_OF[kind], "all"):
             foreign.append(f"{kind} at {t:.3f} while {stage} was {what}, code {code}")
         elif what == "killed":
             continue
