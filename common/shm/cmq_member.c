@@ -243,7 +243,8 @@ enum cmq_err cmq_member_join(struct cmq_ring *ring, struct cmq_reason *reason)
             atomic_fetch_and_explicit(&ring->bells->bells[i].parked, ~(1ull << ring->bit),
                                       memory_order_relaxed);
     }
-    cmq_status_join(ring->instance, ring->role, ring->setup.instance_number, &ring->status_segment);
+    cmq_status_join(ring->instance, ring->role, ring->setup.instance_number, ring->setup.version,
+                    &ring->status_segment);
     ring->status = ring->status_segment.data;
     cmq_tables_join(ring->instance, ring->role, ring->setup.instance_number, &ring->tables_segment);
     /* Pairs with entry_state: object and page are complete. */

@@ -21,13 +21,13 @@ enum cmq_role { CMQ_ROLE_NONE, CMQ_ROLE_INGEST, CMQ_ROLE_ENCRYPTOR, CMQ_ROLE_DIS
 #define CMQ_INSTANCE_BYTES   32u
 
 struct cmq_ring_setup {
-    const char *instance;      /* [A-Za-z0-9_-]{1,31} */
-    const char *run_dir;       /* existing directory for the lock files */
-    uint32_t slots;            /* create only; power of two, >= 2 */
-    uint64_t first_seq;        /* create only */
-    uint64_t record_bytes_max; /* create only: largest payload of a plain record */
-    uint64_t arena_bytes;      /* join as ingest or encryptor */
-    uint32_t instance_number;  /* join: shown in status */
+    const char *instance, *run_dir; /* [A-Za-z0-9_-]{1,31}; existing directory for the lock files */
+    uint32_t slots;                 /* create only; power of two, >= 2 */
+    uint64_t first_seq;             /* create only */
+    uint64_t record_bytes_max;      /* create only: largest payload of a plain record */
+    uint64_t arena_bytes;           /* join as ingest or encryptor */
+    uint32_t instance_number;       /* join: shown in status */
+    const char *version;            /* join: the program's, shown in status; a literal, or NULL */
     uint32_t lease_ms, stall_ms, spin_us, wait_ms;
 };
 

@@ -74,6 +74,7 @@ static void put_instance(struct cmq_writer *writer, const struct cmq_sight *sigh
         cmq_writer_put(writer, "\"id\":%u,\"pid\":%d,", member->id, member->pid);
     else
         cmq_writer_put(writer, "\"id\":null,\"pid\":null,");
+    cmq_writer_put(writer, "\"version\":\"%s\",", instance->status.version);
     cmq_writer_put(writer,
                    "\"alive\":%s,\"starts\":%" PRIu64 ",\"uptime_s\":%" PRIu64 ",\"arena_bytes\":%" PRIu64
                    ",\"lag\":%" PRIu64 ",\"ns_per_message\":%" PRIu64 ",\"counters\":{",

@@ -1,6 +1,7 @@
 #include "common/shm/cmq_status.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* A build with other tables does not read these. */
 static uint64_t status_magic(void)
@@ -57,7 +58,31 @@ enum cmq_err cmq_status_object_open(const char *name, size_t bytes, uint64_t mag
     return cmq_segment_create(name, bytes, 0640, ret_segment, NULL);
 }
 
-void cmq_status_join(const char *instance, enum cmq_role role, uint32_t instance_number,
+static_assert(sizeof((struct cmq_status_page *)0)->version == CMQ_STATUS_VERSION_BYTES, "version");
+
+static void write_version(struct cmq_status_page *page, const char *version)
+{
+    uint64_t words[2] = {0};
+    char text[CMQ_STATUS_VERSION_BYTES] = {0};
+    (void)snprintf(text, sizeof text, "%s", version != NULL ? version : "");
+    memcpy(words, text, sizeof words);
+    for (size_t i = 0; i < CMQ_COUNT_OF(words); i++)
+        atomic_store_explicit(&page->version[i], words[i], memory_order_relaxed);
+}
+
+/* Ends at the first character that no version has: the page is another process's. */
+static void read_version(const struct cmq_status_page *page, char ret_version[CMQ_STATUS_VERSION_BYTES])
+{
+    static const char allowed[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.+-~";
+    uint64_t words[2];
+    for (size_t i = 0; i < CMQ_COUNT_OF(words); i++)
+        words[i] = atomic_load_explicit(&page->version[i], memory_order_relaxed);
+    memcpy(ret_version, words, sizeof words);
+    ret_version[CMQ_STATUS_VERSION_BYTES - 1] = '\0';
+    ret_version[strspn(ret_version, allowed)] = '\0';
+}
+
+void cmq_status_join(const char *instance, enum cmq_role role, uint32_t instance_number, const char *version,
                      struct cmq_segment *ret_segment)
 {
     char name[CMQ_SEGMENT_NAME_BYTES];
@@ -71,6 +96,7 @@ void cmq_status_join(const char *instance, enum cmq_role role, uint32_t instance
             atomic_store_explicit(&page->counters[i], 0, memory_order_relaxed);
     }
     atomic_fetch_add_explicit(&page->starts, 1, memory_order_relaxed);
+    write_version(page, version);
     /* Pairs with the readers' load: a page with a magic is whole. */
     atomic_store_explicit(&page->magic, status_magic(), memory_order_release);
     *ret_segment = segment;
@@ -100,6 +126,7 @@ static bool read_page(const char *instance, enum cmq_role role, uint32_t number,
     if (good) {
         *ret_status = (struct cmq_status){.role = role, .instance_number = number};
         ret_status->starts = atomic_load_explicit(&page->starts, memory_order_relaxed);
+        read_version(page, ret_status->version);
         for (unsigned i = 0; i < CMQ_COUNTER_COUNT; i++)
             ret_status->counters[i] = atomic_load_explicit(&page->counters[i], memory_order_relaxed);
         for (unsigned i = 0; i < CMQ_HIST_COUNT; i++)

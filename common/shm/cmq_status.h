@@ -20,6 +20,7 @@
 #include "common/shm/cmq_segment.h"
 
 #define CMQ_STATUS_INSTANCES_MAX 64u
+#define CMQ_STATUS_VERSION_BYTES 16u /* with the closing NUL of the copy; what is longer is cut */
 
 struct cmq_status_hist {
     _Atomic uint64_t sum_ns;
@@ -30,6 +31,7 @@ struct cmq_status_hist {
 struct cmq_status_page {
     _Atomic uint64_t magic; /* stored last by who makes it */
     _Atomic uint64_t starts;
+    _Atomic uint64_t version[2]; /* of the program that has the number now: text, zeros behind it */
     _Atomic uint64_t counters[64];
     struct cmq_status_hist hists[CMQ_HIST_COUNT];
 };
@@ -39,7 +41,8 @@ static_assert(sizeof(struct cmq_status_page) <= 4096, "a page");
 struct cmq_status {
     enum cmq_role role;
     uint32_t instance_number;
-    uint64_t starts; /* processes so far */
+    uint64_t starts;                        /* processes so far */
+    char version[CMQ_STATUS_VERSION_BYTES]; /* letters, digits, "." "+" "-" "~"; "": not known */
     uint64_t counters[CMQ_COUNTER_COUNT];
     struct {
         uint64_t count, sum_ns;
@@ -49,7 +52,7 @@ struct cmq_status {
 
 /* For cmq_ring: the page of a joining member. data stays NULL when it cannot be had, or for numbers from
  * CMQ_STATUS_INSTANCES_MAX on (a dispatcher's membership for dead letters). */
-void cmq_status_join(const char *instance, enum cmq_role role, uint32_t instance_number,
+void cmq_status_join(const char *instance, enum cmq_role role, uint32_t instance_number, const char *version,
                      struct cmq_segment *ret_segment);
 /* Fills at most max entries, by stage and number, whether they run or not; returns how many there are. */
 size_t cmq_status_read(const char *instance, struct cmq_status *ret_statuses, size_t max);

@@ -2,6 +2,7 @@
  * nothing there. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/cmq_base.h"
 #include "common/shm/cmq_state.h"
@@ -59,6 +60,26 @@ static void print_text_instance(const struct cmq_sight *sight, const struct cmq_
                  (unsigned long long)instance->lag, (unsigned long long)instance->ns_per_message);
 }
 
+/* During an upgrade: who is of which version. Nothing if all are of one. */
+static void print_text_versions(const struct cmq_sight *sight)
+{
+    const char *first = NULL;
+    bool several = false;
+    for (size_t i = 0; i < sight->count; i++) {
+        const struct cmq_sight_instance *instance = &sight->instances[i];
+        if (!instance->alive)
+            continue;
+        first = first == NULL ? instance->status.version : first;
+        several = several || strcmp(first, instance->status.version) != 0;
+    }
+    for (size_t i = 0; several && i < sight->count; i++) {
+        const struct cmq_status *status = &sight->instances[i].status;
+        if (sight->instances[i].alive)
+            (void)printf("%s:%u is version %s\n", cmq_role_name(status->role), status->instance_number,
+                         status->version);
+    }
+}
+
 /* Counts since the ring was made; JSON has the sequence numbers themselves. */
 static void print_text(const struct cmq_sight *sight)
 {
@@ -74,6 +95,7 @@ static void print_text(const struct cmq_sight *sight)
                  "MESSAGES", "BYTES", "WAITS", "LATE", "LAG", "NS/MSG");
     for (size_t i = 0; i < sight->count; i++)
         print_text_instance(sight, &sight->instances[i]);
+    print_text_versions(sight);
     for (size_t i = 0; i < CMQ_COUNT_OF(stages); i++) {
         if (cmq_sight_live(sight, stages[i]) == 0)
             (void)printf("no %s runs; start one: ciphermqctl scale %s 1\n", cmq_role_name(stages[i]),

@@ -61,6 +61,21 @@ static void status_gauges_begin_anew(void **state)
     assert_int_equal(only_status(fixture).counters[CMQ_COUNT_CLIENTS], 0);
 }
 
+static void status_names_the_version_of_the_process_that_has_the_number(void **state)
+{
+    struct ring_fixture *fixture = *state;
+    static const struct {
+        const char *version, *told;
+    } lives[] = {
+        {"1.2.3", "1.2.3"}, {NULL, ""}, {"2.0.0~rc1+git-abcdef", "2.0.0~rc1+git-a"}, {"9\"},{", "9"}};
+    for (size_t i = 0; i < CMQ_COUNT_OF(lives); i++) {
+        fixture->setup.version = lives[i].version;
+        struct cmq_ring *ring = ring_fixture_join(fixture, CMQ_ROLE_INGEST);
+        assert_string_equal(only_status(fixture).version, lives[i].told);
+        ring_fixture_leave(fixture, ring);
+    }
+}
+
 static void status_of_stages_and_numbers_is_kept_apart(void **state)
 {
     struct ring_fixture *fixture = *state;
@@ -221,6 +236,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_RING(status_counts_on_when_the_next_process_has_the_number),
         WITH_RING(status_gauges_begin_anew),
+        WITH_RING(status_names_the_version_of_the_process_that_has_the_number),
         WITH_RING(status_of_stages_and_numbers_is_kept_apart),
         WITH_RING(status_of_a_number_beyond_the_table_is_not_kept_and_harms_nobody),
         WITH_RING(status_page_that_its_maker_left_unfinished_is_finished),

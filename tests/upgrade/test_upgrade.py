@@ -83,6 +83,10 @@ class Upgrade(Case):
                        WAIT_S, "messages beside two builds")
         self.settle(troupe)
 
+    def versions(self, broker):
+        """{"stage:N": version} of those that live."""
+        return {f"{one['stage']}:{one['instance']}": one["version"] for one in broker.members() if one["alive"]}
+
     def settle(self, troupe):
         """What ends because of a move is noted before the next one begins."""
         last = [0, time.monotonic()]
@@ -110,12 +114,21 @@ class Upgrade(Case):
         for build, order in ((NEXT, ("encryptor", "dispatcher", "ingest")), (BUILD, ("dispatcher", "ingest", "encryptor"))):
             for stage in order:
                 self.roll(broker, troupe, build, stage)
+            versions = self.versions(broker)
+            self.assertEqual(6, len(versions))
+            self.assertEqual(1, len(set(versions.values())))
+            self.assertEqual(build == NEXT, LATER in versions.values())
+            self.assertNotIn("is version", broker.ctl("status").stdout)
+        broker.build = NEXT
+        broker.restart("encryptor", 1)
+        self.assertIn(f"encryptor:1 is version {LATER}", broker.ctl("status").stdout)
+        self.assertNotIn(f"encryptor:0 is version {LATER}", broker.ctl("status").stdout)
         troupe.stop("publish")
         report = self.settled(troupe)
         for stage in STAGES:
             for number in range(2):
                 log = self.log(broker, stage, number)
-                self.assertEqual(1, log.count(f"ev=starting version={LATER}"), log)
+                self.assertIn(f"ev=starting version={LATER}", log)
         self.assertGreater(report.figures["ended_v1"], 0)
         self.assertEqual(report.figures["duplicates"], report.figures["duplicates_of_retries"])
         self.stop(broker)
