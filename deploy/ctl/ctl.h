@@ -18,6 +18,7 @@
 #define CTL_EXIT_NOT_RUNNING 1 /* status: a stage has no live instance */
 #define CTL_EXIT_DAMAGED     1 /* verify: records cannot be read */
 #define CTL_EXIT_FAILED      1 /* doctor: something is wrong */
+#define CTL_EXIT_WAITING     1 /* drain: the time was over */
 
 #define CTL_SCOPE_OPTIONS_MAX 32u /* of one right; each may name several patterns */
 
@@ -38,7 +39,13 @@ struct ctl {
     bool systemd;
     uint64_t timeout_ms;
     uint64_t interval_ms, count;        /* top, sub; count 0: no end */
-    const char *since;                  /* sub */
+    const char *since;                  /* sub, consume */
+    const char *sort;                   /* topics */
+    uint64_t max;                       /* topics; 0: not given */
+    const char *group;                  /* consume */
+    uint64_t idle_ms;                   /* consume; 0: no end */
+    bool records;                       /* groups: lag in records only */
+    const char *to;                     /* groups reset */
     const char *type, *key, *ack, *ttl; /* pub */
     bool lines;                         /* pub */
     bool keys;                          /* backup */
@@ -72,6 +79,10 @@ int ctl_pub(struct ctl *ctl);
 int ctl_sub(struct ctl *ctl);
 int ctl_backup(struct ctl *ctl);
 int ctl_restore(struct ctl *ctl);
+int ctl_topics(struct ctl *ctl);
+int ctl_groups(struct ctl *ctl);
+int ctl_consume(struct ctl *ctl);
+int ctl_drain(struct ctl *ctl);
 
 /* Groups, the largest lag first, and the newest warnings and errors, as text; nothing where there are none. */
 CMQ_MUST_USE enum cmq_err ctl_print_names(const struct cmq_sight *sight, size_t groups_max,

@@ -101,6 +101,26 @@ static const struct argp_option restore_options[] = {
     {"force", CTL_OPTION_FORCE, NULL, 0, "rename the broker's directories that are not empty", 0},
     {0}};
 
+static const struct argp_option topics_options[] = {
+    COMMON_OPTIONS,
+    {"json", CTL_OPTION_JSON, NULL, 0, "one JSON object", 0},
+    {"sort", CTL_OPTION_SORT, "name|messages|bytes", 0, "the order; most first (default name)", 0},
+    {"max", CTL_OPTION_MAX, "N", 0, "most topics with a row of their own (default 100000)", 0},
+    {0}};
+static const struct argp_option consume_options[] = {
+    COMMON_OPTIONS,
+    TOKEN_OPTION,
+    {"group", CTL_OPTION_GROUP, "NAME", 0, "the group; made if it is new. Must be given", 0},
+    {"count", CTL_OPTION_COUNT, "N", 0, "leave after so many messages", 0},
+    {"idle", CTL_OPTION_IDLE, "SECONDS", 0, "leave when nothing came for so long, 1 to 86400", 0},
+    {"since", CTL_OPTION_SINCE, "earliest|latest|ID", 0,
+     "where a new group begins: at the oldest message (default), the next one, or behind the one with this "
+     "id",
+     0},
+    {"ack", CTL_OPTION_ACK, "auto|none", 0,
+     "auto: a message is acknowledged when it was written (default); none: they are given back at the end",
+     0},
+    {0}};
 static const struct ctl_option_place places[] = {
     {CTL_OPTION_JSON, CTL_PLACE_FLAG, offsetof(struct ctl, json), 0, 0, 0},
     {CTL_OPTION_SAMPLE, CTL_PLACE_FLAG, offsetof(struct ctl, sample), 0, 0, 0},
@@ -119,6 +139,12 @@ static const struct ctl_option_place places[] = {
     {CTL_OPTION_KEYS, CTL_PLACE_FLAG, offsetof(struct ctl, keys), 0, 0, 0},
     {CTL_OPTION_CHECK, CTL_PLACE_FLAG, offsetof(struct ctl, check), 0, 0, 0},
     {CTL_OPTION_FORCE, CTL_PLACE_FLAG, offsetof(struct ctl, force), 0, 0, 0},
+    {CTL_OPTION_SORT, CTL_PLACE_TEXT, offsetof(struct ctl, sort), 0, 0, 0},
+    {CTL_OPTION_MAX, CTL_PLACE_NUMBER, offsetof(struct ctl, max), 1, 10000000, 1},
+    {CTL_OPTION_GROUP, CTL_PLACE_TEXT, offsetof(struct ctl, group), 0, 0, 0},
+    {CTL_OPTION_IDLE, CTL_PLACE_NUMBER, offsetof(struct ctl, idle_ms), 1, 86400, 1000},
+    {CTL_OPTION_RECORDS, CTL_PLACE_FLAG, offsetof(struct ctl, records), 0, 0, 0},
+    {CTL_OPTION_TO, CTL_PLACE_TEXT, offsetof(struct ctl, to), 0, 0, 0},
     {CTL_OPTION_ADMIN, CTL_PLACE_FLAG, offsetof(struct ctl, token.admin), 0, 0, 0},
     {CTL_OPTION_EXPIRES, CTL_PLACE_TEXT, offsetof(struct ctl, token.expires), 0, 0, 0},
     {CTL_OPTION_MESSAGES_RATE, CTL_PLACE_TEXT, offsetof(struct ctl, token.messages_rate), 0, 0, 0},
@@ -231,6 +257,27 @@ const struct ctl_command ctl_commands[] = {
      .options = sub_options,
      .failed = "the broker refused the subscription",
      .examples = "sub 'orders.>' --since earliest\tall that the log still has, then what comes\n"},
+    {.name = "consume",
+     .words = "TOPIC",
+     .about = "Print the messages of a group as JSON, one a line, and acknowledge each when it was written.",
+     .word_count = 1,
+     .needs_conf = true,
+     .run = ctl_consume,
+     .options = consume_options,
+     .failed = "the broker refused",
+     .examples =
+         "consume orders.eu --group billing --count 10\tten messages; the next call goes on behind them\n"
+         "consume jobs --group look --ack none --idle 1\twhat waits; it comes again later\n"},
+    {.name = "topics",
+     .words = "[PATTERN]",
+     .about = "Show what the log has of each topic. Reads all of it; needs no key.",
+     .word_count = 1,
+     .words_optional = 1,
+     .needs_conf = true,
+     .run = ctl_topics,
+     .options = topics_options,
+     .failed = "records are damaged",
+     .examples = "topics 'orders.>' --sort bytes\tthe largest first\n"},
     {.name = "backup",
      .words = "DIRECTORY",
      .about = "Copy the log and the groups to a directory, while the broker runs. Again into the same one, "

@@ -33,6 +33,12 @@ enum ctl_option_key {
     CTL_OPTION_KEYS,
     CTL_OPTION_CHECK,
     CTL_OPTION_FORCE,
+    CTL_OPTION_SORT,
+    CTL_OPTION_MAX,
+    CTL_OPTION_GROUP,
+    CTL_OPTION_IDLE,
+    CTL_OPTION_RECORDS,
+    CTL_OPTION_TO,
     CTL_OPTION_PUBLISH, /* this and the next two in the order of enum cmq_right */
     CTL_OPTION_SUBSCRIBE,
     CTL_OPTION_CONSUME,

@@ -1,6 +1,5 @@
-#include "ctl_http.h"
+#include "ctl_http_int.h"
 
-#include <curl/curl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,15 +13,27 @@ static const char *reach(const char *listen)
     return strcmp(listen, "::") == 0 ? "::1" : listen;
 }
 
-static void make_url(const struct ctl *ctl, const struct ctl_request *request, char *url, size_t bytes)
+void ctl_http_url(const struct ctl *ctl, enum ctl_port port, const char *path, char *url, size_t bytes)
 {
     const struct cmq_conf *conf = &ctl->conf;
-    const bool http = request->port == CTL_PORT_HTTP;
+    const bool http = port == CTL_PORT_HTTP;
     const char *host = reach(http ? conf->ingest_listen : conf->dispatcher_listen);
     const bool v6 = strchr(host, ':') != NULL;
     (void)snprintf(url, bytes, "%s://%s%s%s:%llu%s", conf->tls_cert_file[0] != '\0' ? "https" : "http",
                    v6 ? "[" : "", host, v6 ? "]" : "",
-                   (unsigned long long)(http ? conf->ingest_port : conf->dispatcher_port), request->path);
+                   (unsigned long long)(http ? conf->ingest_port : conf->dispatcher_port), path);
+}
+
+void ctl_http_common(const struct ctl *ctl, CURL *curl, const char *url)
+{
+    (void)curl_easy_setopt(curl, CURLOPT_URL, url);
+    (void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    (void)curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    if (ctl->conf.tls_cert_file[0] != '\0') {
+        /* The address need not be among the certificate's names: it is this very certificate that is trusted. */
+        (void)curl_easy_setopt(curl, CURLOPT_CAINFO, ctl->conf.tls_cert_file);
+        (void)curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
 }
 
 struct receiving {
@@ -62,9 +73,7 @@ static struct curl_slist *make_headers(const struct ctl *ctl, const struct ctl_r
 static void set_options(CURL *curl, const struct ctl *ctl, const struct ctl_request *request,
                         struct receiving *receiving, struct curl_slist *headers)
 {
-    (void)curl_easy_setopt(curl, CURLOPT_URL, receiving->answer->url);
-    (void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    (void)curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    ctl_http_common(ctl, curl, receiving->answer->url);
     (void)curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
     (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
@@ -74,11 +83,6 @@ static void set_options(CURL *curl, const struct ctl *ctl, const struct ctl_requ
         (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS,
                                request->body.bytes != 0 ? (const char *)request->body.data : "");
         (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.bytes);
-    }
-    if (ctl->conf.tls_cert_file[0] != '\0') {
-        /* The address need not be among the certificate's names: it is this very certificate that is trusted. */
-        (void)curl_easy_setopt(curl, CURLOPT_CAINFO, ctl->conf.tls_cert_file);
-        (void)curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
     }
 }
 
@@ -91,7 +95,7 @@ enum cmq_err ctl_http(const struct ctl *ctl, const struct ctl_request *request, 
     if (curl == NULL)
         return cmq_reason_set(reason, CMQ_ERR_NOMEM, "libcurl does not start");
     cmq_buf_init(&answer.body, request->bytes_max);
-    make_url(ctl, request, answer.url, sizeof answer.url);
+    ctl_http_url(ctl, request->port, request->path, answer.url, sizeof answer.url);
     struct curl_slist *headers = make_headers(ctl, request);
     set_options(curl, ctl, request, &receiving, headers);
     const uint64_t begin_ns = cmq_clock_mono_ns();

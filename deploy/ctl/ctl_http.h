@@ -41,4 +41,18 @@ CMQ_MUST_USE enum cmq_err ctl_http(const struct ctl *ctl, const struct ctl_reque
 /* Accepts a zeroed struct. */
 void ctl_answer_fini(struct ctl_answer *answer);
 
+/* A bare connection to one of the ports, clear or TLS; what is sent over it is the caller's. */
+struct ctl_stream;
+CMQ_MUST_USE enum cmq_err ctl_stream_open(const struct ctl *ctl, enum ctl_port port,
+                                          struct ctl_stream **ret_stream, struct cmq_reason *reason);
+/* NULL is fine. */
+void ctl_stream_close(struct ctl_stream *stream);
+/* All of it, or an error. */
+CMQ_MUST_USE enum cmq_err ctl_stream_send(struct ctl_stream *stream, struct cmq_span data,
+                                          struct cmq_reason *reason);
+/* At least one byte. CMQ_ERR_TIMEOUT: nothing came up to deadline_ns (CLOCK_MONOTONIC; UINT64_MAX: waits for ever). CMQ_ERR_LOST: the other side closed. */
+CMQ_MUST_USE enum cmq_err ctl_stream_receive(struct ctl_stream *stream, void *data, size_t bytes_max,
+                                             uint64_t deadline_ns, size_t *ret_bytes,
+                                             struct cmq_reason *reason);
+
 #endif

@@ -1,0 +1,163 @@
+#!/usr/bin/python3
+"""ciphermqctl topics, groups, consume: against a live broker, as an operator uses them.
+
+Ownership: each case has a broker of its own.
+Units: messages, seconds.
+Errors: unittest.
+Callers: ctest, as integration.ctl_data.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+
+from broker import wait_until  # noqa: E402
+from cases import WAIT_S, Case, ids_of  # noqa: E402
+
+
+class Data(Case):
+    def program(self, broker, *words):
+        return [os.path.join(broker.build, "deploy", "ctl", "ciphermqctl"), words[0], "--config", broker.config, *words[1:]]
+
+    def ctl(self, broker, *words, code=0):
+        result = subprocess.run(self.program(broker, *words), capture_output=True, check=False, timeout=60, text=True)
+        self.assertEqual(code, result.returncode, result.stderr)
+        return result
+
+    def consume(self, broker, *words):
+        return [json.loads(line) for line in self.ctl(broker, "consume", *words).stdout.splitlines()]
+
+
+class Topics(Data):
+    def rows(self, broker, *words, code=0):
+        answer = json.loads(self.ctl(broker, "topics", "--json", *words, code=code).stdout)
+        return answer, {row["topic"]: row for row in answer["topics"]}
+
+    def test_counts_are_what_was_published_and_a_retry_counts_once(self):
+        broker = self.broker()
+        client = self.http(broker)
+        answer, rows = self.rows(broker)
+        self.assertEqual((0, {}, None), (answer["messages"], rows, answer["others"]))
+        first = client.publish("orders.eu", *map(str, range(7)))
+        last = client.publish("orders.eu", "eight")
+        client.publish("orders.us", "one", Idempotency_Key="k")
+        client.publish("orders.us", "one", Idempotency_Key="k")  # the retry makes a void record
+        client.publish("bills", "x" * 500)
+        answer, rows = self.rows(broker)
+        self.assertEqual({"orders.eu": 8, "orders.us": 1, "bills": 1}, {name: row["messages"] for name, row in rows.items()})
+        self.assertEqual((10, 0), (answer["messages"], answer["damaged_records"]))
+        self.assertEqual((first, last), (rows["orders.eu"]["first"], rows["orders.eu"]["last"]))
+        items = self.v1(broker)
+        items = items.items(items.subscribe("orders.eu", since="earliest"), 8)
+        self.assertEqual((items[0]["ts"], items[-1]["ts"]), (rows["orders.eu"]["first_ts"], rows["orders.eu"]["last_ts"]))
+        self.assertGreater(rows["bills"]["bytes"], 500)
+        self.assertEqual(answer["bytes"], sum(row["bytes"] for row in rows.values()))
+        for stage in ("ingest", "encryptor", "dispatcher"):
+            broker.kill(stage, 0)
+        broker.ctl("destroy")  # without a ring it reads the same
+        self.assertEqual(rows, self.rows(broker)[1])
+
+    def test_first_and_last_of_one_record_are_its_messages(self):
+        broker = self.broker()
+        reply = self.http(broker).post("/v1/topics/a/batch", [{"data": "1"}, {"data": "2"}])
+        self.assertEqual(200, reply.status)
+        _answer, rows = self.rows(broker)
+        self.assertEqual(ids_of(reply.body["id"], 2), [rows["a"]["first"], rows["a"]["last"]])
+        self.stop(broker)
+
+    def test_pattern_order_and_maximum(self):
+        broker = self.broker()
+        client = self.http(broker)
+        for number in range(1, 6):
+            client.publish(f"t.{number}", *["x" * 100 * (6 - number)] * number)
+        answer, rows = self.rows(broker, "t.*", "--sort", "messages")
+        self.assertEqual([f"t.{number}" for number in (5, 4, 3, 2, 1)], [row["topic"] for row in answer["topics"]])
+        self.assertEqual([f"t.{number}" for number in range(1, 6)],
+                         [row["topic"] for row in self.rows(broker)[0]["topics"]])
+        self.assertEqual(["t.3"], list(self.rows(broker, "t.3")[1]))
+        answer, rows = self.rows(broker, "--max", "2")
+        self.assertEqual({"t.1": 1, "t.2": 2}, {name: row["messages"] for name, row in rows.items()})
+        self.assertEqual((12, 15), (answer["others"]["messages"], answer["messages"]))
+        text = self.ctl(broker, "topics").stdout
+        self.assertIn("5 topics, 15 messages", text)
+        self.assertIn("--sort", self.ctl(broker, "topics", "--sort", "size", code=64).stderr)
+        self.assertIn("topics:", self.ctl(broker, "topics", "a b", code=64).stderr)
+        self.stop(broker)
+
+
+class Consume(Data):
+    def test_messages_are_acknowledged_when_they_were_written(self):
+        broker = self.broker()
+        client = self.http(broker)
+        ids = ids_of(client.publish("orders", *map(str, range(10))), 10)
+        first = self.consume(broker, "orders", "--group", "w", "--count", "4")
+        self.assertEqual([("orders", ids[i], str(i), 1) for i in range(4)],
+                         [(item["topic"], item["id"], item["data"], item["attempt"]) for item in first])
+        rest = self.consume(broker, "orders", "--group", "w", "--idle", "1")
+        self.assertEqual([(str(i), 1) for i in range(4, 10)], [(item["data"], item["attempt"]) for item in rest])
+        self.stop(broker)
+
+    def test_contents_of_every_kind_are_one_line(self):
+        broker = self.broker()
+        client = self.http(broker)
+        client.post("/v1/topics/kinds", '{"a": [1,\n {"b": "}]\\n\\""}]}')
+        client.post("/v1/topics/kinds", b"\xff\x00", "application/octet-stream")
+        client.post("/v1/topics/kinds", "two\nlines \u00e4", "text/plain")
+        items = self.consume(broker, "kinds", "--group", "w", "--count", "3")
+        self.assertEqual({"a": [1, {"b": '}]\n"'}]}, items[0]["data"])
+        self.assertEqual("/wA=", items[1]["data_base64"])
+        self.assertEqual("two\nlines \u00e4", items[2]["data"])
+        self.stop(broker)
+
+    def test_many_messages_and_frames_of_every_length(self):
+        broker = self.broker()
+        client = self.http(broker)
+        sizes = [0, 1, 100, 125, 126, 127, 65535, 65536, 300000] + [10] * 3000
+        for size in sizes[:9]:
+            client.publish("big", "y" * size)
+        client.publish("big", *["y" * 10] * 3000)
+        items = self.consume(broker, "big", "--group", "w", "--count", str(len(sizes)))
+        self.assertEqual(sizes, [len(item["data"]) for item in items])
+        self.assertEqual([], self.consume(broker, "big", "--group", "w", "--idle", "1"))
+        self.stop(broker)
+
+    def test_output_that_is_closed_leaves_messages_to_others(self):
+        broker = self.broker()
+        client = self.http(broker)
+        client.publish("t", *map(str, range(5)))
+        read, write = os.pipe()
+        os.close(read)
+        result = subprocess.run(self.program(broker, "consume", "t", "--group", "w", "--count", "5"), stdout=write,
+                                stderr=subprocess.PIPE, check=False, timeout=60)
+        os.close(write)
+        self.assertEqual(75, result.returncode)
+        self.assertIn(b"the output could not be written", result.stderr)
+        items = self.consume(broker, "t", "--group", "w", "--count", "5")
+        self.assertEqual([(str(i), 2) for i in range(5)], [(item["data"], item["attempt"]) for item in items])
+        self.stop(broker)
+
+    def test_unacknowledged_messages_come_again(self):
+        broker = self.broker()
+        self.http(broker).publish("t", "a", "b", "c")
+        look = self.consume(broker, "t", "--group", "w", "--ack", "none", "--count", "2")
+        self.assertEqual(["a", "b"], [item["data"] for item in look])
+        items = self.consume(broker, "t", "--group", "w", "--count", "3")
+        self.assertEqual(["a", "b", "c"], sorted(item["data"] for item in items))
+        self.stop(broker)
+
+    def test_refusals_name_the_reason(self):
+        broker = self.broker()
+        self.http(broker).publish("t", "a")
+        self.assertIn("--group", self.ctl(broker, "consume", "t", code=64).stderr)
+        self.assertIn("a group's name", self.ctl(broker, "consume", "t", "--group", "a b", code=64).stderr)
+        self.consume(broker, "t", "--group", "w", "--count", "1")
+        self.assertIn("group_mismatch", self.ctl(broker, "consume", "other", "--group", "w", code=1).stderr)
+        self.stop(broker)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
