@@ -11,12 +11,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
-from broker import wait_until  # noqa: E402
-from cases import WAIT_S, Case, ids_of  # noqa: E402
+from cases import Case, ids_of  # noqa: E402
+from certs import Authority  # noqa: E402
+from tokens import TokenFile  # noqa: E402
 
 
 class Data(Case):
@@ -148,6 +150,25 @@ class Consume(Data):
         items = self.consume(broker, "t", "--group", "w", "--count", "3")
         self.assertEqual(["a", "b", "c"], sorted(item["data"] for item in items))
         self.stop(broker)
+
+    def test_it_speaks_tls_and_shows_its_token(self):
+        with tempfile.TemporaryDirectory(prefix="cmq-ctl-") as directory:
+            authority = Authority(directory)
+            server = authority.issue_server("server")
+            tokens = TokenFile(directory)
+            secrets = {name: os.path.join(directory, name) for name in ("good", "weak")}
+            for name, path in secrets.items():
+                with open(path, "w", encoding="ascii") as out:
+                    out.write(tokens.add(name, publish=">", **({"consume": "t"} if name == "good" else {})))
+            broker = self.broker(tls=authority.context(), settings={
+                "tls.cert_file": server.cert, "tls.key_file": server.key, "tokens.file": tokens.path})
+            self.ctl(broker, "pub", "t", "secret", "--token-file", secrets["good"])
+            items = self.consume(broker, "t", "--group", "w", "--count", "1", "--token-file", secrets["good"])
+            self.assertEqual(["secret"], [item["data"] for item in items])
+            refused = self.ctl(broker, "consume", "t", "--group", "w", "--token-file", secrets["weak"], code=1)
+            self.assertIn("forbidden", refused.stderr)
+            self.assertIn("unauthorized", self.ctl(broker, "consume", "t", "--group", "w", code=1).stderr)
+            self.stop(broker)
 
     def test_refusals_name_the_reason(self):
         broker = self.broker()
