@@ -44,6 +44,7 @@ static void reload_keyring(struct enc_pump *pump)
         cmq_log(CMQ_LOG_ERROR, CMQ_EV_KEY_REFUSED, "action=keep_old_keys reason=\"%s\"", reason.text);
     else if (changed)
         cmq_log(CMQ_LOG_INFO, CMQ_EV_KEYRING_LOADED, "keys=%zu", cmq_keyring_count(pump->keyring));
+    cmq_ring_gauge(pump->ring, CMQ_COUNT_KEY_SEALS_LEFT, cmq_keyring_seals_left(pump->keyring));
 }
 
 static void commit_void(struct enc_pump *pump, const struct cmq_lease *lease, const char *why)
@@ -173,6 +174,7 @@ enum cmq_err enc_pump_new(struct cmq_proc *proc, struct enc_pump **ret_pump, str
     if (pump == NULL)
         return CMQ_ERR_NOMEM;
     pump->proc = proc;
+    atomic_store_explicit(&pump->reload_wanted, true, memory_order_relaxed); /* tells of its seals, too */
     (void)pthread_mutex_init(&pump->lock, NULL);
     pthread_condattr_t attributes;
     (void)pthread_condattr_init(&attributes);

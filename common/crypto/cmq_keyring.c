@@ -201,6 +201,17 @@ enum cmq_err cmq_keyring_find(const struct cmq_keyring *keyring, const uint8_t k
     return CMQ_OK;
 }
 
+uint64_t cmq_keyring_seals_left(const struct cmq_keyring *keyring)
+{
+    const struct cmq_key_table *table = keyring->table;
+    uint64_t least = CMQ_KEY_SEALS_MAX;
+    for (size_t i = 0; i < table->newest_count; i++) {
+        const struct cmq_key *key = &table->keys[table->newest[i]];
+        least = cmq_min_u64(least, CMQ_KEY_SEALS_MAX - key->seals_reserved + key->seals_left);
+    }
+    return least;
+}
+
 size_t cmq_keyring_count(const struct cmq_keyring *keyring)
 {
     return keyring->table->count;

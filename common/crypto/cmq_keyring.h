@@ -89,6 +89,9 @@ CMQ_MUST_USE enum cmq_err cmq_keyring_find(const struct cmq_keyring *keyring,
  */
 CMQ_MUST_USE enum cmq_err cmq_keyring_rotate(struct cmq_keyring *keyring, const char *pattern,
                                              bool deliverable, struct cmq_reason *reason);
+/* Seals that the most used of the newest keys may still make, by all encryptors, as of the last load, before it gets a new
+ * epoch. */
+uint64_t cmq_keyring_seals_left(const struct cmq_keyring *keyring);
 size_t cmq_keyring_count(const struct cmq_keyring *keyring);
 
 struct cmq_key_info {

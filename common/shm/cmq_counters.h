@@ -82,6 +82,10 @@ enum { CMQ_BY_INGEST = 1, CMQ_BY_ENCRYPTOR = 2, CMQ_BY_DISPATCHER = 4, CMQ_BY_AL
       "messages given up after max_deliver deliveries")                                                      \
     X(GAPS, CMQ_BY_DISPATCHER, "gaps", COUNTER, "", "gaps announced to subscribers")                         \
     X(LAG, CMQ_BY_DISPATCHER, "lag", GAUGE, "records", "records of the log that are not read yet")           \
+    X(RING_HIGH_WATER, CMQ_BY_INGEST, "ring_high_water", GAUGE, "records",                                   \
+      "most records that were in the ring when this process published one")                                  \
+    X(KEY_SEALS_LEFT, CMQ_BY_ENCRYPTOR, "key_seals_left", GAUGE, "units",                                    \
+      "seals that the most used of the newest data keys may make before the next epoch")                     \
     X(FENCED, CMQ_BY_ALL, "fenced", COUNTER, "", "stopped members of the own stage that were killed")
 
 enum cmq_counter {

@@ -109,6 +109,22 @@ static struct cmq_record *write_record(struct cmq_ring *ring, uint64_t pos, cons
     return head;
 }
 
+/* The gate was read when a slot was looked for: it may have passed more records since. */
+static void raise_high_water(struct cmq_ring *ring, uint64_t seq)
+{
+    const uint64_t depth = seq + 1 - atomic_load_explicit(&ring->gate_seen, memory_order_relaxed);
+    uint64_t high = atomic_load_explicit(&ring->high_water, memory_order_relaxed);
+    if (depth > ring->slots) /* the gate has passed it already */
+        return;
+    while (depth > high) {
+        if (atomic_compare_exchange_weak_explicit(&ring->high_water, &high, depth, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+            cmq_ring_gauge(ring, CMQ_COUNT_RING_HIGH_WATER, depth);
+            return;
+        }
+    }
+}
+
 enum cmq_err cmq_ring_publish(struct cmq_ring *ring, const struct cmq_span *parts, size_t part_count,
                               uint32_t messages, uint64_t *ret_seq)
 {
@@ -142,6 +158,7 @@ enum cmq_err cmq_ring_publish(struct cmq_ring *ring, const struct cmq_span *part
     cmq_ring_count(ring, CMQ_COUNT_RECORDS, 1);
     cmq_ring_count(ring, CMQ_COUNT_MESSAGES, messages);
     cmq_ring_count(ring, CMQ_COUNT_BYTES_OUT, payload_bytes);
+    raise_high_water(ring, seq);
     *ret_seq = seq;
     return CMQ_OK;
 }

@@ -88,6 +88,7 @@ struct cmq_ring {
     uint64_t ticked_ns, watching_ns;
     uint64_t unfenced[CMQ_MEMBERS_MAX]; /* object of a member that could not be killed: told once */
 
+    _Atomic uint64_t high_water;   /* ingest: most records that were in the ring when it published */
     _Atomic uint64_t last_work_ns; /* for the spin: when something was found last */
     _Atomic uint32_t poke[CMQ_BELL_COUNT];
     struct cmq_spin spins[CMQ_BELL_COUNT]; /* each used by the one thread that waits there */

@@ -121,6 +121,14 @@ class Live(OfBroker):
         after = samples(self.metrics())
         self.assertGreaterEqual(after[key], before[key] + 5)
 
+    def test_ring_and_keys_tell_how_near_their_end_they_were(self):
+        self.publish(3)
+        key = 'ciphermq_key_seals_left{stage="encryptor",instance="0"}'
+        wait_until(lambda: 0 < samples(self.metrics())[key] <= 3865470566, 20, "seals are counted")
+        most = [value for name, value in samples(self.metrics()).items() if name.startswith("ciphermq_ring_high_water{")]
+        self.assertEqual(len(most), 2)
+        self.assertGreaterEqual(max(most), 1)
+
     def test_requests_and_durable_waits_are_timed(self):
         self.publish(3)
         text = samples(self.metrics())

@@ -336,12 +336,16 @@ static void key_at_its_limit_is_followed_by_a_new_epoch_that_may_be_delivered_to
     (void)state;
     set_reserved(CMQ_KEY_SEALS_MAX - 5);
     struct cmq_keyring *keyring = keyring_dir_open(&dir, CMQ_KEYRING_ENCRYPTOR);
-    for (int i = 0; i < 5; i++)
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(cmq_keyring_seals_left(keyring), 5 - i);
         assert_int_equal(seal_key(keyring, "default")->epoch, 1);
+    }
+    assert_int_equal(cmq_keyring_seals_left(keyring), 0);
     assert_int_equal(seals_in_file(">"), CMQ_KEY_SEALS_MAX);
     const struct cmq_data_key *key = seal_key(keyring, "default"), *found;
     assert_int_equal(key->epoch, 2);
     assert_int_equal(seals_in_file(">"), CMQ_KEY_SEALS_MAX + CMQ_KEY_SEALS_RESERVED);
+    assert_int_equal(cmq_keyring_seals_left(keyring), CMQ_KEY_SEALS_MAX - 1);
     struct cmq_keyring *delivery = keyring_dir_open(&dir, CMQ_KEYRING_DELIVERY);
     assert_int_equal(cmq_keyring_find(delivery, key->key_id, &found), CMQ_OK);
     cmq_keyring_free(delivery);

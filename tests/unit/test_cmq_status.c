@@ -76,6 +76,26 @@ static void status_names_the_version_of_the_process_that_has_the_number(void **s
     }
 }
 
+static void the_high_water_of_the_ring_stays(void **state)
+{
+    struct ring_fixture *fixture = *state;
+    struct cmq_ring *ingest = ring_fixture_join(fixture, CMQ_ROLE_INGEST);
+    struct cmq_status status[STATUSES];
+    (void)ring_fixture_publish(ingest, "a");
+    assert_int_equal(only_status(fixture).counters[CMQ_COUNT_RING_HIGH_WATER], 1);
+    (void)ring_fixture_publish(ingest, "b");
+    (void)ring_fixture_publish(ingest, "c");
+    assert_int_equal(only_status(fixture).counters[CMQ_COUNT_RING_HIGH_WATER], 3);
+    struct cmq_ring *encryptor = ring_fixture_join(fixture, CMQ_ROLE_ENCRYPTOR);
+    for (unsigned i = 0; i < 3; i++)
+        (void)ring_fixture_seal(encryptor);
+    for (unsigned i = 0; i < 3; i++)
+        (void)ring_fixture_store(encryptor, i == 0 ? "a" : i == 1 ? "b" : "c");
+    (void)ring_fixture_publish(ingest, "d");
+    assert_int_equal(cmq_status_read(fixture->instance, status, STATUSES), 2);
+    assert_int_equal(status[0].counters[CMQ_COUNT_RING_HIGH_WATER], 3);
+}
+
 static void status_of_stages_and_numbers_is_kept_apart(void **state)
 {
     struct ring_fixture *fixture = *state;
@@ -236,6 +256,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_RING(status_counts_on_when_the_next_process_has_the_number),
         WITH_RING(status_gauges_begin_anew),
+        WITH_RING(the_high_water_of_the_ring_stays),
         WITH_RING(status_names_the_version_of_the_process_that_has_the_number),
         WITH_RING(status_of_stages_and_numbers_is_kept_apart),
         WITH_RING(status_of_a_number_beyond_the_table_is_not_kept_and_harms_nobody),
