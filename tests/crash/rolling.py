@@ -179,7 +179,7 @@ class Rolling(Phase):
 
     def restart(self, stage, count):
         """All instances, one after the other, where so many run."""
-        self.note(type="move", stage=stage, what="restarted", t=time.monotonic())
+        self.note(type="move", stage=stage, what="restarted" if count > 1 else "restarted alone", t=time.monotonic())
         if count > 1:
             self.command("scale", stage, str(count))
         self.command("restart", stage)
@@ -212,7 +212,7 @@ class Rolling(Phase):
         figures, faults = report.figures, []
         self.ends.look()
         print(f"{self.name}: ended by the broker " + " ".join(f"{kind}={n}" for kind, n in sorted(self.ends.counts.items()))
-              + f", without an answer {figures['unanswered']}", flush=True)
+              + f", without an answer {figures['unanswered']}, refused {figures['refused']}", flush=True)
         if figures["duplicates"] > figures["duplicates_of_retries"]:
             faults.append(f"{figures['duplicates'] - figures['duplicates_of_retries']} messages of / came twice")
         faults += [f"no connection of {stage} was ended by its restart ({kind})"

@@ -78,6 +78,11 @@ class Stop:
         os.close(self.wake_fd)
 
 
+def note_refusal(sink, kind, error):
+    if isinstance(error, ConnectionRefusedError):
+        sink.add(type="refused", kind=kind, t=time.monotonic())
+
+
 class Publisher:
     """One producer, one request at a time. Without a key a request that got no answer is made again sometimes; with one,
     until there is an answer.
@@ -156,7 +161,8 @@ class Publisher:
             try:
                 self.sock = socket.create_connection((HOST, self.settings["port"]), timeout=ANSWER_S)
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError:
+            except OSError as error:
+                note_refusal(self.sink, "http", error)
                 self.stop.wait(RECONNECT_S)
                 return False
         return True
@@ -231,7 +237,8 @@ class Consumer:
         while not self.stop.now:
             try:
                 client = self.connect()
-            except GONE:
+            except GONE as error:
+                note_refusal(self.sink, self.port_kind, error)
                 self.stop.wait(RECONNECT_S)
                 continue
             session = self.settings["consumer"] * 1000000 + self.sessions

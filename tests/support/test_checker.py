@@ -56,6 +56,7 @@ class Good(unittest.TestCase):
             history.end(kind, 2.1, code)
         history.move("dispatcher", "killed", 3.0)
         history.end("v1", 3.1, None)
+        history.refused.append((3.2, "v1"))
         figures = self.passes(history).figures
         self.assertEqual((1, 2, 1), (figures["ended_http"], figures["ended_v1"], figures["unanswered"]))
 
@@ -158,6 +159,12 @@ class Broken(unittest.TestCase):
     def test_a_connection_of_another_stage_was_ended(self):
         for end in (("http", 1.5), ("http", 2.5), ("v1", 1.5, 3001), ("root", 3.5, 1001), ("sse", 0.5)):
             self.assertIn("another stage", self.breaks(15, self.moved(end)))
+
+    def test_nobody_listened_though_another_instance_ran(self):
+        for kind, t in (("http", 1.5), ("v1", 2.5), ("http", 3.5)):
+            history = self.moved()
+            history.refused.append((t, kind))
+            self.assertIn("refused", self.breaks(15, history))
 
     def test_a_connection_was_ended_with_another_code(self):
         for end in (("v1", 2.5, 1001), ("v1", 2.5, None), ("root", 2.5, 3001), ("root", 2.5, None), ("sse", 2.5, None, False)):

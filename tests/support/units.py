@@ -18,7 +18,8 @@ STOP = ("systemctl", "stop", "ciphermq-*.service", "ciphermq.target")   # the ta
 
 def run(*argv, check=True, timeout=300.0):
     """The finished process (text); BrokerError if it fails."""
-    result = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, stdin=subprocess.DEVNULL)
+    result = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout, check=False,
+                            stdin=subprocess.DEVNULL)
     if check and result.returncode != 0:
         raise BrokerError(f"{' '.join(argv)}: exit {result.returncode}\n{result.stdout}{result.stderr}")
     return result

@@ -26,6 +26,7 @@ A file has one JSON object a line. "type" says what it is:
   move     stage, what, t                           a stage (or all) is scaled, restarted or killed from now on, until the next move
   ended    kind, t, code, answered                  the broker ended a connection. kind: http, root, v1, sse; code of a WebSocket;
            answered: no request was without its answer, and a stream ended in order
+  refused  kind, t                                  nobody listened on the port; kind as in ended
   ack      group, session, id, attempt, invoke, end, result     result: confirmed, stale, info
            or, instead of id, attempt and result: items = [[producer, pseq, "seq-index", attempt, result], ...]
   nack     group, session, invoke, end, items       as in ack
@@ -143,6 +144,7 @@ class History:
         self.stops = []         # (t, stage, instance)
         self.moves = []         # (t, stage, what)
         self.ended = []         # (t, kind, code, answered)
+        self.refused = []       # (t, kind)
         self.acks = []          # Ack
         self.nacks = []         # Ack
         self.attempts = []      # (t, group, id, attempt)
@@ -294,6 +296,9 @@ class History:
     def _add_ended(self, e):
         self.end(e["kind"], e["t"], e.get("code"), bool(e.get("answered", True)))
 
+    def _add_refused(self, e):
+        self.refused.append((e["t"], e["kind"]))
+
     @staticmethod
     def _acks(e):
         items = e["items"] if "items" in e else [[*e["id"], None, e["attempt"], e["result"]]]
@@ -339,6 +344,7 @@ class History:
         self.drained = bool(e["done"])
 
     _ADDERS = {"invoke": _add_invoke, "publish": _add_publish, "deliver": _add_deliver, "session": _add_session,
-               "crash": _add_crash, "stop": _add_stop, "move": _add_move, "ended": _add_ended,
-               "ack": _add_ack, "nack": _add_nack, "attempt": _add_attempt, "gap": _add_gap, "dead": _add_dead, "expired": _add_expired, "floor": _add_floor,
-               "retained": _add_retained, "nonce": _add_nonce, "bound": _add_bound, "drain": _add_drain}
+               "crash": _add_crash, "stop": _add_stop, "move": _add_move, "ended": _add_ended, "refused": _add_refused,
+               "ack": _add_ack, "nack": _add_nack, "attempt": _add_attempt, "gap": _add_gap, "dead": _add_dead,
+               "expired": _add_expired, "floor": _add_floor, "retained": _add_retained, "nonce": _add_nonce,
+               "bound": _add_bound, "drain": _add_drain}

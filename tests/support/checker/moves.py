@@ -1,4 +1,5 @@
-"""Rule 15: while a stage is scaled or restarted, connections of the other stages stay, and its own end as documented.
+"""Rule 15: while a stage is scaled or restarted, connections of the other stages stay, and its own end as documented. Where
+more than one instance runs, somebody listens all the time.
 
 Ownership: none; the rule reads the history and adds findings to the report.
 Units: seconds.
@@ -11,6 +12,7 @@ An end belongs to the last move that began before it. Who writes a history lets 
 from bisect import bisect_right
 
 STAGE_OF = {"http": "ingest", "root": "dispatcher", "v1": "dispatcher", "sse": "dispatcher"}
+ALONE = ("restarted alone", "killed", "upgraded")       # nobody else listens meanwhile
 CODES = {"root": 1001, "v1": 3001}      # of an instance that goes away in order
 
 
@@ -34,6 +36,12 @@ def rule_connections(history, _index, _options, report):
             wrong.append(f"{kind} at {t:.3f} with {code}")
         elif not answered:
             unanswered += 1
+    for t, kind in sorted(history.refused):
+        at = bisect_right(begins, t)
+        _begin, stage, what = moves[at - 1] if at else (0.0, "nobody", "moved")
+        if stage not in (STAGE_OF[kind], "all") or what not in ALONE:
+            foreign.append(f"{kind} was refused at {t:.3f} while {stage} was {what}")
+    report.figures["refused"] = len(history.refused)
     report.figures.update({f"ended_{kind}": count for kind, count in ended.items()})
     report.figures["unanswered"] = unanswered
     if foreign:
