@@ -125,6 +125,46 @@ function drawDelivery(state) {
   }));
 }
 
+// ---- names: only there for who may read them ----
+
+const ROWS = 20; // of each table; what is left out is said below it
+
+function drawRows(id, rows, cells, total) {
+  $(`${id}-section`).hidden = rows === undefined;
+  if (rows === undefined) return;
+  $(id).replaceChildren(...rows.slice(0, ROWS).map((one) => {
+    const row = document.createElement("tr");
+    row.replaceChildren(...cells(one).map((value) => {
+      const cell = document.createElement("td");
+      cell.textContent = value;
+      return cell;
+    }));
+    return row;
+  }));
+  const more = (total === undefined ? rows.length : total) - Math.min(rows.length, ROWS);
+  text($(`${id}-note`), rows.length === 0 ? "none" : more > 0 ? `and ${plain.format(more)} more; ciphermqctl status has them` : "");
+}
+
+const clock = (ms) => ms === 0 ? "" : new Date(ms).toLocaleTimeString("en", { hour12: false });
+const megabytes = (bytes) => fine.format(bytes / 1e6);
+
+function drawNames(state, seconds) {
+  const topicsWere = new Map(before && before.topics ? before.topics.map((one) => [one.topic, one]) : []);
+  const perSecond = (one) => topicsWere.has(one.topic) ? Math.max(0, one.messages - topicsWere.get(one.topic).messages) / seconds : 0;
+  const most = (list, number) => list && [...list].sort((a, b) => number(b) - number(a));
+  drawRows("topics", most(state.topics, (one) => one.messages), (one) =>
+    [one.topic, short.format(perSecond(one)), plain.format(one.messages), megabytes(one.bytes), clock(one.last_ms)]);
+  drawRows("groups", most(state.groups, (one) => one.lag_records), (one) =>
+    [one.group, one.topic, plain.format(one.lag_records), plain.format(one.pending), plain.format(one.members),
+      plain.format(one.redelivered), plain.format(one.dead_letters)]);
+  drawRows("clients", most(state.clients && state.clients.rows, (one) => one.lag_records), (one) =>
+    [one.kind, one.subject, one.group === null ? "" : one.group, one.address,
+      uptime(Math.max(0, Math.floor((state.time_ms - one.connected_ms) / 1000))), plain.format(one.lag_records),
+      plain.format(one.messages), megabytes(one.bytes), one.dispatcher], state.clients && state.clients.total);
+  drawRows("errors", most(state.errors, (one) => one.time_ms), (one) =>
+    [clock(one.time_ms), `${one.stage} ${one.instance}`, one.level, one.event, one.text]);
+}
+
 function plot(canvas, series) {
   const style = getComputedStyle(document.documentElement);
   const scale = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
@@ -181,6 +221,7 @@ function draw(state) {
   drawLinks(state, seconds);
   drawInstances(state, seconds);
   drawDelivery(state);
+  drawNames(state, seconds);
   if (before) {
     remember("messages", STAGES.map((stage) => rates.messages[stage]));
     remember("latency", [p99(state, before, "ingest", "request"), p99(state, before, "encryptor", "log_sync"),

@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from broker import HOST, Broker, find_build, wait_until  # noqa: E402
 from browser import Browser  # noqa: E402
+from v1client import V1Client  # noqa: E402
 
 TAB, ENTER = 9, 13
 
@@ -67,6 +68,37 @@ class Dashboard(unittest.TestCase):
         sealed = sum(int(value) for value in re.findall(r'^ciphermq_messages_total{stage="encryptor",instance="\d"} (\d+)$', text, re.M))
         self.assertEqual(sum(int(self.cell(f"encryptor {n}", 6).replace(",", "")) for n in (0, 1)), sealed)
         self.assertEqual(self.page.evaluate("document.querySelector('#log-health').textContent"), "ok")
+
+    def row(self, table, first):
+        """The cells of the row that begins with this text, once it is there."""
+        return self.page.wait(f"(() => {{ const row = [...document.querySelectorAll('#{table} tr')].find((one) => "
+                              f"one.children[0].textContent === {json.dumps(first)}); "
+                              "return row && [...row.children].map((cell) => cell.textContent); })()")
+
+    def test_1_tables_are_those_of_the_status(self):
+        publish(self.broker, 7)
+        with V1Client(HOST, self.broker.ws_port) as member:
+            member.consume("shown", "seen")
+            wait_until(lambda: any(one["topic"] == "shown" and str(one["messages"]) == self.row("topics", "shown")[2]
+                                   for one in self.broker.status()["topics"]), 10, "the topic on the page")
+            group = next(one for one in wait_until(lambda: self.broker.status()["groups"], 10, "the group"))
+            wait_until(lambda: self.row("groups", "seen")[1:5] == ["shown", str(group["lag_records"]), str(group["pending"]),
+                                                                  "1"], 10, "the group on the page")
+            wait_until(lambda: self.row("clients", "board")[3].startswith(HOST), 10, "this page among the clients")
+
+    def test_1_what_is_not_told_is_not_shown(self):
+        shown = self.page.evaluate("""(() => {
+          const state = structuredClone(before), kept = before;
+          for (const name of ["topics", "groups", "clients", "errors"]) delete state[name];
+          drawNames(state, 1);
+          const hidden = ["topics", "groups", "clients", "errors"].filter((name) => $(`${name}-section`).hidden);
+          state.errors = [{time_ms: 5, stage: "ingest", instance: 0, level: "warn", event: "x", text: "<b id=bad>&amp;"}];
+          drawNames(state, 1);
+          const result = [hidden, $("errors-section").hidden, $("errors").textContent.includes("<b id=bad>&amp;"), $("bad")];
+          drawNames(kept, 1);
+          return result;
+        })()""")
+        self.assertEqual(shown, [["topics", "groups", "clients", "errors"], False, True, None])
 
     def test_2_test_message_arrives(self):
         self.page.evaluate("document.querySelector('#test-text').value = 'one & <two>'")
