@@ -505,6 +505,13 @@ class WithBroker(Case):
         self.one.ctl("status", "--json")
         texts = {path: self.read(path) for path in glob.glob(os.path.join(self.one.directory, "*.log"))}
         self.assertEqual(len(texts), len(STAGES))
+        # Nor into what status tells: topics, clients, the last lines of the logs.
+        tables = [os.path.join("/dev/shm", name) for name in self.one.shared_objects() if name.split(".")[2].startswith("t")]
+        self.assertEqual(len(tables), len(STAGES))
+        for path in tables:
+            with open(path, "rb") as memory:
+                texts[path] = memory.read().decode("latin-1")
+        self.assertTrue(any("client_refused" in texts[path] for path in tables))
         for path, text in texts.items():
             for secret in (*self.secrets, wrong):
                 for part in (secret, secret[4:], secret[4:24], secret[24:], hashlib.sha256(secret.encode()).hexdigest()):
