@@ -97,7 +97,8 @@ static uint32_t attempts_of(const struct dsp_hand *hand, const struct dsp_messag
 }
 
 /* Entries of messages [first, end). */
-static size_t describe(const struct dsp_hand *hand, uint32_t first, uint32_t end, struct dsp_acked *ret_acked)
+static size_t describe(const struct dsp_hand *hand, uint32_t first, uint32_t end,
+                       struct cmq_ledger_acked *ret_acked)
 {
     size_t count = 0;
     for (uint32_t i = first; i < end; i++) {
@@ -105,14 +106,14 @@ static size_t describe(const struct dsp_hand *hand, uint32_t first, uint32_t end
         bool done = message->state == DSP_DONE;
         uint32_t attempts = done ? 0 : attempts_of(hand, message);
         if (message->state == DSP_DEAD)
-            attempts = DSP_ACKED_DEAD | message->attempt;
+            attempts = CMQ_LEDGER_ACKED_DEAD | message->attempt;
         if (!done && attempts == 0)
             continue;
-        struct dsp_acked *last = count > 0 ? &ret_acked[count - 1] : NULL;
+        struct cmq_ledger_acked *last = count > 0 ? &ret_acked[count - 1] : NULL;
         if (last != NULL && last->first + last->count == i && last->attempts == attempts)
             last->count++;
         else
-            ret_acked[count++] = (struct dsp_acked){.first = i, .count = 1, .attempts = attempts};
+            ret_acked[count++] = (struct cmq_ledger_acked){.first = i, .count = 1, .attempts = attempts};
     }
     return count;
 }
@@ -120,12 +121,12 @@ static size_t describe(const struct dsp_hand *hand, uint32_t first, uint32_t end
 /* Under lock. */
 static void add_partial(struct dsp_groups *groups, struct dsp_hand *hand)
 {
-    uint32_t chunk_first = hand->dirty_first / DSP_ACKED_CHUNK,
-             chunk_last = hand->dirty_last / DSP_ACKED_CHUNK;
+    uint32_t chunk_first = hand->dirty_first / CMQ_LEDGER_ACKED_CHUNK,
+             chunk_last = hand->dirty_last / CMQ_LEDGER_ACKED_CHUNK;
     for (uint32_t chunk = chunk_first; chunk <= chunk_last; chunk++) {
-        uint32_t first = chunk * DSP_ACKED_CHUNK;
-        uint32_t end = (uint32_t)cmq_min_u64(hand->message_count, (uint64_t)first + DSP_ACKED_CHUNK);
-        struct dsp_acked *acked = malloc((end - first) * sizeof *acked);
+        uint32_t first = chunk * CMQ_LEDGER_ACKED_CHUNK;
+        uint32_t end = (uint32_t)cmq_min_u64(hand->message_count, (uint64_t)first + CMQ_LEDGER_ACKED_CHUNK);
+        struct cmq_ledger_acked *acked = malloc((end - first) * sizeof *acked);
         if (acked == NULL) {
             groups->nomem = true;
             return;

@@ -200,7 +200,7 @@ void dsp_hand_done(struct dsp_groups *groups, struct dsp_hand *hand, uint32_t fi
 static enum cmq_err load_acked(struct dsp_groups *groups, struct dsp_hand *hand)
 {
     struct dsp_group *group = hand->group;
-    struct dsp_acked acked[ACKED_MAX], *all = acked;
+    struct cmq_ledger_acked acked[ACKED_MAX], *all = acked;
     size_t count = dsp_ledger_acked(groups->setup.ledger, group->ledger.id, hand->seq, acked, ACKED_MAX);
     if (count == 0)
         return CMQ_OK;
@@ -218,8 +218,8 @@ static enum cmq_err load_acked(struct dsp_groups *groups, struct dsp_hand *hand)
             struct dsp_message *message = &hand->states[index];
             if (message->state == DSP_DONE)
                 continue;
-            message->attempt = (uint16_t)cmq_min_u64(all[i].attempts & ~DSP_ACKED_DEAD, UINT16_MAX);
-            if ((all[i].attempts & DSP_ACKED_DEAD) != 0) {
+            message->attempt = (uint16_t)cmq_min_u64(all[i].attempts & ~CMQ_LEDGER_ACKED_DEAD, UINT16_MAX);
+            if ((all[i].attempts & CMQ_LEDGER_ACKED_DEAD) != 0) {
                 message->state = DSP_DEAD;
                 dsp_dead_add(groups, hand, (uint32_t)index, message->attempt, 0);
                 continue;
@@ -332,6 +332,35 @@ static enum cmq_err open_next(struct dsp_groups *groups, struct dsp_group *group
     return CMQ_OK;
 }
 
+/* An operator moved the group, so that its name has another id, or removed it. What is in hand ends under the old id, which
+ * concerns nobody any more; then the group begins anew. A removed one gives nothing until its members have left. */
+static enum cmq_err begin_anew(struct dsp_groups *groups, struct dsp_group *group)
+{
+    struct dsp_ledger_group ledger;
+    const struct cmq_span topic = cmq_span_make(group->ledger.topic, strlen(group->ledger.topic));
+    const struct cmq_span any = {0};
+    group->looked_stored = dsp_source_stored(groups->setup.source);
+    group->looked_ns = cmq_clock_mono_ns();
+    dsp_source_await(groups->setup.source, group->looked_stored);
+    if (group->hands != NULL)
+        return CMQ_ERR_AGAIN;
+    enum cmq_err err = dsp_ledger_group(groups->setup.ledger, group->name, any, 0, 0, &ledger);
+    if (err == CMQ_ERR_NOT_FOUND || (err == CMQ_OK && (strlen(ledger.topic) != topic.bytes ||
+                                                       memcmp(ledger.topic, topic.data, topic.bytes) != 0)))
+        return CMQ_ERR_AGAIN;
+    if (err != CMQ_OK)
+        return err;
+    dsp_gaps_let_go(groups, group);
+    group->ledger = ledger;
+    group->claim = (struct dsp_claim){0};
+    group->near = (struct cmq_journal_pos){0};
+    group->noted = (struct cmq_id){0};
+    group->floor = 0;
+    group->looked_stored = 0;
+    group->telling.done = 0;
+    return CMQ_OK;
+}
+
 static enum cmq_err claim_more(struct dsp_groups *groups, struct dsp_group *group, uint32_t room)
 {
     const uint64_t stored = dsp_source_stored(groups->setup.source);
@@ -349,6 +378,8 @@ static enum cmq_err claim_more(struct dsp_groups *groups, struct dsp_group *grou
         group->looked_ns = now_ns;
         dsp_source_await(groups->setup.source, stored);
     }
+    if (err == CMQ_ERR_LOST)
+        return begin_anew(groups, group);
     if (err != CMQ_OK)
         return err;
     group->claim = claim;

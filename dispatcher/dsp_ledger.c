@@ -8,88 +8,10 @@
 #include "common/log/cmq_log.h"
 #include "dispatcher/dsp_ledger_int.h"
 
-enum {
-    READERS_MAX = 256,
-    TABLES_MAX = 8,
-    FORMAT = 1,
-    PATH_BYTES = 512,
-    PROGRESS_RANGES_MAX = 32,
-    BOOT_ID_BYTES = 64
-};
+enum { PROGRESS_RANGES_MAX = 32 };
 static const size_t claims_bytes = 64u << 20; /* hundreds of thousands of claims */
-static const char format_key[] = "format";
-
-struct stored_group {
-    uint64_t start_seq;
-    uint32_t id;
-    char topic[256];
-    uint32_t start_index;
-};
-
-enum cmq_err dsp_ledger_err(int code)
-{
-    switch (code) {
-    case MDB_SUCCESS:
-        return CMQ_OK;
-    case MDB_MAP_FULL:
-    case ENOSPC:
-    case EDQUOT:
-        return CMQ_ERR_FULL;
-    case MDB_NOTFOUND:
-        return CMQ_ERR_NOT_FOUND;
-    case MDB_CORRUPTED:
-    case MDB_PAGE_NOTFOUND:
-    case MDB_PANIC:
-    case MDB_INVALID:
-    case MDB_VERSION_MISMATCH:
-    case MDB_INCOMPATIBLE:
-        return CMQ_ERR_CORRUPT;
-    case ENOMEM:
-        return CMQ_ERR_NOMEM;
-    case EACCES:
-    case EPERM:
-    case EROFS:
-        return CMQ_ERR_PERMISSION;
-    default:
-        return CMQ_ERR_SYSTEM;
-    }
-}
 
 /* ---- opening ---- */
-
-static enum cmq_err refuse(struct cmq_reason *reason, const char *path, int code)
-{
-    enum cmq_err err = dsp_ledger_err(code);
-    if (err == CMQ_ERR_CORRUPT)
-        return cmq_reason_set(
-            reason, err,
-            "%s is damaged (%s); stop all dispatchers and move the directory "
-            "(dispatcher.groups_dir) away: groups begin anew, and everything that is still in "
-            "the log is delivered again",
-            path, mdb_strerror(code));
-    if (err == CMQ_ERR_FULL)
-        return cmq_reason_set(reason, err, "%s: %s; make room, or raise dispatcher.groups_bytes_max", path,
-                              mdb_strerror(code));
-    return cmq_reason_set(reason, err, "%s: %s", path, mdb_strerror(code));
-}
-
-/* LMDB maps the file and believes its head: what was cut off would be a SIGBUS later. */
-static int check_size(MDB_env *env)
-{
-    MDB_envinfo info;
-    MDB_stat stat_of;
-    mdb_filehandle_t fd;
-    struct stat file;
-    int code = mdb_env_info(env, &info);
-    if (code == MDB_SUCCESS)
-        code = mdb_env_stat(env, &stat_of);
-    if (code == MDB_SUCCESS)
-        code = mdb_env_get_fd(env, &fd);
-    if (code != MDB_SUCCESS || fstat(fd, &file) != 0)
-        return code != MDB_SUCCESS ? code : errno;
-    return (uint64_t)file.st_size >= (uint64_t)(info.me_last_pgno + 1) * stat_of.ms_psize ? MDB_SUCCESS
-                                                                                          : MDB_CORRUPTED;
-}
 
 static enum cmq_err open_env(const char *path, uint64_t map_bytes, unsigned flags, MDB_env **ret_env,
                              struct cmq_reason *reason)
@@ -99,13 +21,13 @@ static enum cmq_err open_env(const char *path, uint64_t map_bytes, unsigned flag
     if (code == MDB_SUCCESS)
         code = mdb_env_set_mapsize(env, map_bytes);
     if (code == MDB_SUCCESS)
-        code = mdb_env_set_maxdbs(env, TABLES_MAX);
+        code = mdb_env_set_maxdbs(env, CMQ_LEDGER_TABLES_MAX);
     if (code == MDB_SUCCESS)
-        code = mdb_env_set_maxreaders(env, READERS_MAX);
+        code = mdb_env_set_maxreaders(env, CMQ_LEDGER_READERS_MAX);
     if (code == MDB_SUCCESS)
         code = mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOTLS | flags, 0600);
     if (code == MDB_SUCCESS)
-        code = check_size(env);
+        code = cmq_ledger_check_size(env);
     if (code == MDB_SUCCESS) {
         int dead = 0;
         (void)mdb_reader_check(env, &dead);
@@ -114,25 +36,21 @@ static enum cmq_err open_env(const char *path, uint64_t map_bytes, unsigned flag
     }
     if (env != NULL)
         mdb_env_close(env);
-    return refuse(reason, path, code);
+    return cmq_ledger_refuse(reason, path, code);
 }
 
-/* CMQ_ERR_VERSION through MDB_VERSION_MISMATCH would say "damaged". */
 static enum cmq_err check_format(MDB_txn *txn, MDB_dbi groups, const char *path, struct cmq_reason *reason)
 {
-    uint32_t format = FORMAT;
-    MDB_val key = {.mv_size = 0, .mv_data = NULL}, value = {.mv_size = sizeof format, .mv_data = &format};
-    key.mv_size = sizeof format_key; /* with its NUL, which no group's name has */
-    key.mv_data = (void *)(uintptr_t)format_key;
-    int code = mdb_get(txn, groups, &key, &value);
-    if (code == MDB_NOTFOUND)
+    char name[] = CMQ_LEDGER_FORMAT_KEY;
+    uint32_t format = 0, mine = CMQ_LEDGER_FORMAT;
+    MDB_val key = {.mv_size = sizeof name, .mv_data = name},
+            value = {.mv_size = sizeof mine, .mv_data = &mine};
+    int code = cmq_ledger_format_read(txn, groups, &format);
+    if (code == MDB_SUCCESS && format == 0)
         code = mdb_put(txn, groups, &key, &value, 0);
-    else if (code == MDB_SUCCESS && (value.mv_size != sizeof format ||
-                                     memcmp(value.mv_data, &(uint32_t){FORMAT}, sizeof format) != 0))
-        return cmq_reason_set(reason, CMQ_ERR_VERSION,
-                              "%s was made by another version; use that version, or move the directory away",
-                              path);
-    return code == MDB_SUCCESS ? CMQ_OK : refuse(reason, path, code);
+    else if (code == MDB_SUCCESS && format > CMQ_LEDGER_FORMAT_MAX)
+        return cmq_ledger_refuse_format(reason, path);
+    return code == MDB_SUCCESS ? CMQ_OK : cmq_ledger_refuse(reason, path, code);
 }
 
 static enum cmq_err open_acks(struct dsp_tables *tables, const char *path, uint64_t map_bytes,
@@ -154,10 +72,10 @@ static enum cmq_err open_acks(struct dsp_tables *tables, const char *path, uint6
     if (code != MDB_SUCCESS || err != CMQ_OK) {
         if (txn != NULL)
             mdb_txn_abort(txn);
-        return err != CMQ_OK ? err : refuse(reason, path, code);
+        return err != CMQ_OK ? err : cmq_ledger_refuse(reason, path, code);
     }
     code = mdb_txn_commit(txn);
-    return code == MDB_SUCCESS ? CMQ_OK : refuse(reason, path, code);
+    return code == MDB_SUCCESS ? CMQ_OK : cmq_ledger_refuse(reason, path, code);
 }
 
 static enum cmq_err open_claims(struct dsp_tables *tables, const char *path, struct cmq_reason *reason)
@@ -173,26 +91,7 @@ static enum cmq_err open_claims(struct dsp_tables *tables, const char *path, str
         code = mdb_txn_commit(txn);
     else if (txn != NULL)
         mdb_txn_abort(txn);
-    return code == MDB_SUCCESS ? CMQ_OK : refuse(reason, path, code);
-}
-
-static enum cmq_err find_boot_id(const char *given, char ret_boot_id[BOOT_ID_BYTES],
-                                 struct cmq_reason *reason)
-{
-    char text[BOOT_ID_BYTES] = "";
-    if (given != NULL) {
-        (void)snprintf(ret_boot_id, BOOT_ID_BYTES, "%s", given);
-        return CMQ_OK;
-    }
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-    bool ok = file != NULL && fgets(text, sizeof text, file) != NULL;
-    if (file != NULL)
-        (void)fclose(file);
-    text[strcspn(text, "\n")] = '\0';
-    if (!ok || text[0] == '\0' || strchr(text, '/') != NULL)
-        return cmq_reason_set(reason, CMQ_ERR_SYSTEM, "/proc/sys/kernel/random/boot_id cannot be read");
-    memcpy(ret_boot_id, text, sizeof text);
-    return CMQ_OK;
+    return code == MDB_SUCCESS ? CMQ_OK : cmq_ledger_refuse(reason, path, code);
 }
 
 /* Nobody of another boot lives; and what an unsynced file is after a power cut, nobody knows. */
@@ -232,17 +131,16 @@ static void sync_directory(const char *path)
 static enum cmq_err open_tables(const struct dsp_ledger_setup *setup, struct dsp_tables *tables,
                                 struct cmq_reason *reason)
 {
-    char path[PATH_BYTES], boot_id[BOOT_ID_BYTES], name[BOOT_ID_BYTES + 16];
-    if (strlen(setup->directory) > PATH_BYTES - sizeof name - 2)
+    char path[CMQ_LEDGER_PATH_BYTES], name[CMQ_LEDGER_CLAIMS_BYTES];
+    if (strlen(setup->directory) > sizeof path - sizeof name - 2)
         return cmq_reason_set(reason, CMQ_ERR_INVALID, "dispatcher.groups_dir is too long");
     if (mkdir(setup->directory, 0700) != 0 && errno != EEXIST)
         return cmq_reason_set(reason, errno == EACCES ? CMQ_ERR_PERMISSION : CMQ_ERR_SYSTEM,
                               "%s: %s; dispatcher.groups_dir must be writable, or its parent directory",
                               setup->directory, strerror(errno));
-    enum cmq_err err = find_boot_id(setup->boot_id, boot_id, reason);
+    enum cmq_err err = cmq_ledger_claims_name(setup->boot_id, name, reason);
     if (err != CMQ_OK)
         return err;
-    (void)snprintf(name, sizeof name, "claims-%s.mdb", boot_id);
     remove_old_claims(setup->directory, name);
     (void)snprintf(path, sizeof path, "%s/acks.mdb", setup->directory);
     err = open_acks(tables, path, setup->map_bytes, reason);
@@ -258,7 +156,7 @@ static enum cmq_err open_tables(const struct dsp_ledger_setup *setup, struct dsp
 enum cmq_err dsp_ledger_open(const struct dsp_ledger_setup *setup, struct dsp_ledger **ret_ledger,
                              struct cmq_reason *reason)
 {
-    cmq_assert(setup->owner != DSP_NOBODY);
+    cmq_assert(setup->owner != CMQ_LEDGER_NOBODY);
     struct dsp_ledger *ledger = calloc(1, sizeof(*ledger));
     struct dsp_tables *tables = setup->beside != NULL ? setup->beside->tables : calloc(1, sizeof(*tables));
     enum cmq_err err = CMQ_OK;
@@ -277,7 +175,7 @@ enum cmq_err dsp_ledger_open(const struct dsp_ledger_setup *setup, struct dsp_le
             *ret_ledger = ledger;
             return CMQ_OK;
         }
-        err = refuse(reason, setup->directory, code);
+        err = cmq_ledger_refuse(reason, setup->directory, code);
     }
     tables_free(tables);
     free(ledger);
@@ -316,40 +214,60 @@ int dsp_acks_begin(struct dsp_ledger *ledger)
 
 /* ---- groups ---- */
 
-static void read_group(const MDB_val *value, struct dsp_ledger_group *ret_group)
+static void read_group(const MDB_val *key, const MDB_val *value, struct dsp_ledger_group *ret_group)
 {
-    struct stored_group stored = {0};
-    memcpy(&stored, value->mv_data, value->mv_size < sizeof stored ? value->mv_size : sizeof stored);
-    stored.topic[sizeof stored.topic - 1] = '\0';
-    *ret_group = (struct dsp_ledger_group){
-        .id = stored.id, .start_seq = stored.start_seq, .start_index = stored.start_index};
-    memcpy(ret_group->topic, stored.topic, sizeof stored.topic);
+    struct cmq_ledger_row row;
+    cmq_ledger_row_read(value, &row);
+    *ret_group =
+        (struct dsp_ledger_group){.id = row.id, .start_seq = row.start_seq, .start_index = row.start_index};
+    memcpy(ret_group->topic, row.topic, sizeof row.topic);
+    memcpy(ret_group->name, key->mv_data, key->mv_size);
+}
+
+/* The id of a new group, which no other one had. */
+static int take_id(MDB_txn *txn, MDB_dbi groups, uint32_t *ret_id)
+{
+    char name[] = CMQ_LEDGER_NEXT_KEY;
+    uint32_t next = 0;
+    MDB_stat stat_of;
+    MDB_val value, key = {.mv_size = sizeof name, .mv_data = name};
+    int code = mdb_get(txn, groups, &key, &value);
+    if (code ==
+        MDB_NOTFOUND) { /* none was removed: the row of the format counts as one, so ids begin with 1 */
+        code = mdb_stat(txn, groups, &stat_of);
+        *ret_id = (uint32_t)stat_of.ms_entries;
+        return code;
+    }
+    if (code != MDB_SUCCESS || value.mv_size != sizeof next)
+        return code != MDB_SUCCESS ? code : MDB_CORRUPTED;
+    memcpy(&next, value.mv_data, sizeof next);
+    *ret_id = next++;
+    value = (MDB_val){.mv_size = sizeof next, .mv_data = &next};
+    return mdb_put(txn, groups, &key, &value, 0);
 }
 
 static int add_group(struct dsp_ledger *ledger, MDB_val *key, struct cmq_span topic, uint64_t start_seq,
                      uint32_t start_index, struct dsp_ledger_group *ret_group)
 {
     MDB_txn *txn = NULL;
-    MDB_stat stat_of;
     MDB_val value;
     int code = mdb_txn_begin(ledger->tables->acks, NULL, 0, &txn);
     if (code != MDB_SUCCESS)
         return code;
     code = mdb_get(txn, ledger->tables->groups, key, &value); /* another dispatcher may have been first */
     if (code == MDB_SUCCESS) {
-        read_group(&value, ret_group);
+        read_group(key, &value, ret_group);
         mdb_txn_abort(txn);
         return MDB_SUCCESS;
     }
+    uint32_t id = 0;
     if (code == MDB_NOTFOUND)
-        code = mdb_stat(txn, ledger->tables->groups, &stat_of);
+        code = take_id(txn, ledger->tables->groups, &id);
     if (code == MDB_SUCCESS) {
-        /* The row of the format counts as one, so ids begin with 1; groups are never removed. */
-        struct stored_group stored = {
-            .start_seq = start_seq, .start_index = start_index, .id = (uint32_t)stat_of.ms_entries};
+        struct cmq_ledger_row stored = {.start_seq = start_seq, .start_index = start_index, .id = id};
         memcpy(stored.topic, topic.data, topic.bytes);
         value = (MDB_val){.mv_size = sizeof stored, .mv_data = &stored};
-        read_group(&value, ret_group);
+        read_group(key, &value, ret_group);
         code = mdb_put(txn, ledger->tables->groups, key, &value, 0);
     }
     if (code == MDB_SUCCESS)
@@ -369,13 +287,13 @@ enum cmq_err dsp_ledger_group(struct dsp_ledger *ledger, const char *name, struc
     if (code == MDB_SUCCESS) {
         code = mdb_get(ledger->acks_read, ledger->tables->groups, &key, &value);
         if (code == MDB_SUCCESS)
-            read_group(&value, ret_group);
+            read_group(&key, &value, ret_group);
         mdb_txn_reset(ledger->acks_read);
     }
     if (code == MDB_NOTFOUND && topic.bytes > 0)
         code = add_group(ledger, &key, topic, start_seq, start_index, ret_group);
     if (code != MDB_SUCCESS)
-        return dsp_ledger_err(code);
+        return cmq_ledger_err(code);
     bool same =
         strlen(ret_group->topic) == topic.bytes && memcmp(ret_group->topic, topic.data, topic.bytes) == 0;
     return topic.bytes == 0 || same ? CMQ_OK : CMQ_ERR_EXISTS;
@@ -392,11 +310,10 @@ static int read_state(struct dsp_ledger *ledger, MDB_cursor *cursor, size_t inde
     for (;; code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
         if (code != MDB_SUCCESS)
             return code;
-        if (key.mv_size <= DSP_GROUP_NAME_BYTES_MAX && memchr(key.mv_data, '\0', key.mv_size) == NULL &&
-            index-- == 0)
+        if (cmq_ledger_key_is_name(&key) && index-- == 0)
             break;
     }
-    read_group(&value, &group);
+    read_group(&key, &value, &group);
     *ret_state = (struct dsp_ledger_state){.floor = group.start_seq};
     memcpy(ret_state->name, key.mv_data, key.mv_size);
     memcpy(ret_state->topic, group.topic, sizeof group.topic);
@@ -449,14 +366,13 @@ static int find_next(MDB_cursor *cursor, const char *name, struct dsp_ledger_pro
     memcpy(text, name, bytes + 1);
     int code = mdb_cursor_get(cursor, &key, &value, bytes == 0 ? MDB_FIRST : MDB_SET_RANGE);
     for (; code == MDB_SUCCESS; code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        if (key.mv_size == 0 || key.mv_size > DSP_GROUP_NAME_BYTES_MAX ||
-            memchr(key.mv_data, '\0', key.mv_size) != NULL)
+        if (!cmq_ledger_key_is_name(&key))
             continue;
         if (key.mv_size == bytes && memcmp(key.mv_data, name, bytes) == 0)
             continue;
         memcpy(ret_progress->name, key.mv_data, key.mv_size);
         ret_progress->name[key.mv_size] = '\0';
-        read_group(&value, &ret_progress->group);
+        read_group(&key, &value, &ret_progress->group);
         break;
     }
     return code;
@@ -470,7 +386,7 @@ enum cmq_err dsp_ledger_next(struct dsp_ledger *ledger, const char *name,
     cmq_assert(strlen(name) <= DSP_GROUP_NAME_BYTES_MAX);
     int code = dsp_acks_begin(ledger);
     if (code != MDB_SUCCESS)
-        return dsp_ledger_err(code);
+        return cmq_ledger_err(code);
     code = mdb_cursor_open(ledger->acks_read, ledger->tables->groups, &cursor);
     if (code == MDB_SUCCESS) {
         code = find_next(cursor, name, &progress);
@@ -481,7 +397,7 @@ enum cmq_err dsp_ledger_next(struct dsp_ledger *ledger, const char *name,
     mdb_txn_reset(ledger->acks_read);
     if (code == MDB_SUCCESS)
         *ret_progress = progress;
-    return dsp_ledger_err(code);
+    return cmq_ledger_err(code);
 }
 
 enum cmq_err dsp_ledger_state(struct dsp_ledger *ledger, size_t index, struct dsp_ledger_state *ret_state)
@@ -491,7 +407,7 @@ enum cmq_err dsp_ledger_state(struct dsp_ledger *ledger, size_t index, struct ds
     uint32_t group = 0;
     int code = dsp_acks_begin(ledger);
     if (code != MDB_SUCCESS)
-        return dsp_ledger_err(code);
+        return cmq_ledger_err(code);
     code = mdb_cursor_open(ledger->acks_read, ledger->tables->groups, &cursor);
     if (code == MDB_SUCCESS) {
         code = read_state(ledger, cursor, index, ret_state, &group);
@@ -504,5 +420,5 @@ enum cmq_err dsp_ledger_state(struct dsp_ledger *ledger, size_t index, struct ds
         code = dsp_claims_count(claims, ledger->tables, group, &ret_state->claimed);
         mdb_txn_abort(claims);
     }
-    return dsp_ledger_err(code);
+    return cmq_ledger_err(code);
 }

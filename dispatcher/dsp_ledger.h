@@ -31,9 +31,9 @@
 
 #include "common/base/cmq_base.h"
 #include "common/base/cmq_reason.h"
+#include "common/ledger/cmq_ledger_row.h"
 
-#define DSP_GROUP_NAME_BYTES_MAX 64u   /* [A-Za-z0-9_.-]+ */
-#define DSP_ACKED_CHUNK          4096u /* messages; acks of a record are stored in pieces of so many */
+#define DSP_GROUP_NAME_BYTES_MAX CMQ_LEDGER_GROUP_BYTES_MAX
 
 struct dsp_ledger;
 
@@ -55,6 +55,7 @@ void dsp_ledger_abandon(struct dsp_ledger *ledger);
 
 struct dsp_ledger_group {
     uint32_t id;
+    char name[DSP_GROUP_NAME_BYTES_MAX + 1];
     char topic[256];      /* pattern */
     uint64_t start_seq;   /* records below do not concern the group */
     uint32_t start_index; /* nor do this record's messages below */
@@ -74,7 +75,8 @@ struct dsp_claim {
     uint32_t losses; /* owners that had it before and died: deliveries that nobody knows about */
 };
 /* The lowest free records of [begin_seq, end_seq), at most records_max of them, consecutive. Records below begin_seq are gone
- * from the log. CMQ_ERR_AGAIN: nothing free. */
+ * from the log. CMQ_ERR_AGAIN: nothing free. CMQ_ERR_LOST: the group was moved or removed (common/ledger/cmq_ledger_edit.h): this
+ * group is over. */
 CMQ_MUST_USE enum cmq_err dsp_ledger_claim(struct dsp_ledger *ledger, const struct dsp_ledger_group *group,
                                            uint64_t begin_seq, uint64_t end_seq, uint32_t records_max,
                                            struct dsp_claim *ret_claim);
@@ -87,16 +89,9 @@ CMQ_MUST_USE enum cmq_err dsp_ledger_give_up(struct dsp_ledger *ledger, uint32_t
 CMQ_MUST_USE enum cmq_err dsp_ledger_note(struct dsp_ledger *ledger, uint32_t group, uint64_t seq,
                                           uint32_t index);
 
-/* Acked messages of a record that is not done, and how often its others were delivered. */
-struct dsp_acked {
-    uint32_t first, count; /* messages first .. first + count - 1 are acked, or ... */
-    uint32_t
-        attempts; /* ... if not 0, were delivered so often (DSP_ACKED_DEAD added: and never will be again) */
-};
-#define DSP_ACKED_DEAD 0x80000000u
 /* As stored: at most `max` entries, by rising first; returns how many there are. Delivery thread. */
-size_t dsp_ledger_acked(struct dsp_ledger *ledger, uint32_t group, uint64_t seq, struct dsp_acked *ret_acked,
-                        size_t max);
+size_t dsp_ledger_acked(struct dsp_ledger *ledger, uint32_t group, uint64_t seq,
+                        struct cmq_ledger_acked *ret_acked, size_t max);
 
 /* One change of the durable state. */
 struct dsp_ledger_change {
@@ -104,7 +99,7 @@ struct dsp_ledger_change {
     uint64_t from, to; /* chunk_count 0: records [from, to) are done, and no longer claimed */
     /* Else: entries of record `from`, all that there are now in these chunks; none spans two chunks. */
     uint32_t chunk_first, chunk_count;
-    const struct dsp_acked *acked; /* by rising first */
+    const struct cmq_ledger_acked *acked; /* by rising first */
     size_t acked_count;
 };
 /* All or nothing, durable when it returns CMQ_OK. One thread at a time. */

@@ -9,47 +9,39 @@ enum { CHECK_READERS_EVERY = 512 };
 
 /* ---- the set of done records ---- */
 
-static uint64_t read_u64(const MDB_val *value)
-{
-    uint64_t number = 0;
-    if (value->mv_size == sizeof number)
-        memcpy(&number, value->mv_data, sizeof number);
-    return number;
-}
-
 /* Places the cursor on the last range that begins at or below seq; MDB_NOTFOUND: there is none. */
 static int seek_below(MDB_cursor *cursor, uint32_t group, uint64_t seq, uint64_t *ret_from, uint64_t *ret_to)
 {
-    struct dsp_key buffer;
-    MDB_val value, key = dsp_key_seq(&buffer, group, seq);
+    struct cmq_ledger_key buffer;
+    MDB_val value, key = cmq_ledger_key_seq(&buffer, group, seq);
     uint64_t from = 0;
     int code = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
     if (code != MDB_SUCCESS && code != MDB_NOTFOUND)
         return code;
     if (code == MDB_NOTFOUND)
         code = mdb_cursor_get(cursor, &key, &value, MDB_LAST);
-    else if (!dsp_key_is(&key, group, &from) || from != seq)
+    else if (!cmq_ledger_key_is(&key, group, &from) || from != seq)
         code = mdb_cursor_get(cursor, &key, &value, MDB_PREV);
     if (code != MDB_SUCCESS)
         return code;
-    if (!dsp_key_is(&key, group, &from))
+    if (!cmq_ledger_key_is(&key, group, &from))
         return MDB_NOTFOUND;
     *ret_from = from;
-    *ret_to = read_u64(&value);
+    *ret_to = cmq_ledger_value_u64(&value);
     return MDB_SUCCESS;
 }
 
 /* The first range that begins at or above seq. */
 static int seek_above(MDB_cursor *cursor, uint32_t group, uint64_t seq, uint64_t *ret_from, uint64_t *ret_to)
 {
-    struct dsp_key buffer;
-    MDB_val value, key = dsp_key_seq(&buffer, group, seq);
+    struct cmq_ledger_key buffer;
+    MDB_val value, key = cmq_ledger_key_seq(&buffer, group, seq);
     int code = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
     if (code != MDB_SUCCESS)
         return code;
-    if (!dsp_key_is(&key, group, ret_from))
+    if (!cmq_ledger_key_is(&key, group, ret_from))
         return MDB_NOTFOUND;
-    *ret_to = read_u64(&value);
+    *ret_to = cmq_ledger_value_u64(&value);
     return MDB_SUCCESS;
 }
 
@@ -78,7 +70,7 @@ static int add_done(MDB_txn *txn, const struct dsp_tables *tables, uint32_t grou
                     uint64_t *to)
 {
     MDB_cursor *cursor = NULL;
-    struct dsp_key buffer;
+    struct cmq_ledger_key buffer;
     uint64_t other_from, other_to;
     int code = mdb_cursor_open(txn, tables->done, &cursor);
     if (code != MDB_SUCCESS)
@@ -98,7 +90,7 @@ static int add_done(MDB_txn *txn, const struct dsp_tables *tables, uint32_t grou
     mdb_cursor_close(cursor);
     if (code != MDB_SUCCESS && code != MDB_NOTFOUND)
         return code;
-    MDB_val key = dsp_key_seq(&buffer, group, *from), value = {.mv_size = sizeof *to, .mv_data = to};
+    MDB_val key = cmq_ledger_key_seq(&buffer, group, *from), value = {.mv_size = sizeof *to, .mv_data = to};
     return mdb_put(txn, tables->done, &key, &value, 0);
 }
 
@@ -109,14 +101,14 @@ static int remove_acked(MDB_txn *txn, const struct dsp_tables *tables, const str
                         uint64_t to, uint32_t chunk_first, uint64_t chunk_end)
 {
     MDB_cursor *cursor = NULL;
-    struct dsp_key buffer;
+    struct cmq_ledger_key buffer;
     uint64_t seq = 0;
     int code = mdb_cursor_open(txn, tables->acked, &cursor);
     while (code == MDB_SUCCESS) {
-        MDB_val value, key = dsp_key_chunk(&buffer, change->group, change->from, chunk_first);
+        MDB_val value, key = cmq_ledger_key_chunk(&buffer, change->group, change->from, chunk_first);
         code = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-        if (code != MDB_SUCCESS || !dsp_key_is(&key, change->group, &seq) || seq >= to ||
-            (seq == change->from && dsp_key_number(&key, 12, 4) >= chunk_end))
+        if (code != MDB_SUCCESS || !cmq_ledger_key_is(&key, change->group, &seq) || seq >= to ||
+            (seq == change->from && cmq_ledger_key_number(&key, 12, 4) >= chunk_end))
             break;
         code = mdb_cursor_del(cursor, 0);
     }
@@ -126,40 +118,42 @@ static int remove_acked(MDB_txn *txn, const struct dsp_tables *tables, const str
 
 static int put_acked(MDB_txn *txn, const struct dsp_tables *tables, const struct dsp_ledger_change *change)
 {
-    struct dsp_key buffer;
+    struct cmq_ledger_key buffer;
     int code = remove_acked(txn, tables, change, change->from + 1, change->chunk_first,
                             (uint64_t)change->chunk_first + change->chunk_count);
     for (size_t i = 0, end; code == MDB_SUCCESS && i < change->acked_count; i = end) {
-        uint32_t chunk = change->acked[i].first / DSP_ACKED_CHUNK;
-        for (end = i + 1; end < change->acked_count && change->acked[end].first / DSP_ACKED_CHUNK == chunk;)
+        uint32_t chunk = change->acked[i].first / CMQ_LEDGER_ACKED_CHUNK;
+        for (end = i + 1;
+             end < change->acked_count && change->acked[end].first / CMQ_LEDGER_ACKED_CHUNK == chunk;)
             end++;
-        MDB_val key = dsp_key_chunk(&buffer, change->group, change->from, chunk);
-        MDB_val value = {.mv_size = (end - i) * sizeof(struct dsp_acked),
+        MDB_val key = cmq_ledger_key_chunk(&buffer, change->group, change->from, chunk);
+        MDB_val value = {.mv_size = (end - i) * sizeof(struct cmq_ledger_acked),
                          .mv_data = (void *)(uintptr_t)&change->acked[i]};
         code = mdb_put(txn, tables->acked, &key, &value, 0);
     }
     return code;
 }
 
-size_t dsp_ledger_acked(struct dsp_ledger *ledger, uint32_t group, uint64_t seq, struct dsp_acked *ret_acked,
-                        size_t max)
+size_t dsp_ledger_acked(struct dsp_ledger *ledger, uint32_t group, uint64_t seq,
+                        struct cmq_ledger_acked *ret_acked, size_t max)
 {
     MDB_cursor *cursor = NULL;
-    struct dsp_key buffer;
+    struct cmq_ledger_key buffer;
     size_t count = 0;
     uint64_t found = 0;
     if (dsp_acks_begin(ledger) != MDB_SUCCESS)
         return 0;
-    MDB_val value, key = dsp_key_chunk(&buffer, group, seq, 0);
+    MDB_val value, key = cmq_ledger_key_chunk(&buffer, group, seq, 0);
     int code = mdb_cursor_open(ledger->acks_read, ledger->tables->acked, &cursor);
     if (code == MDB_SUCCESS)
         code = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-    for (; code == MDB_SUCCESS && dsp_key_is(&key, group, &found) && found == seq;
+    for (; code == MDB_SUCCESS && cmq_ledger_key_is(&key, group, &found) && found == seq;
          code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        size_t entries = value.mv_size / sizeof(struct dsp_acked);
+        size_t entries = value.mv_size / sizeof(struct cmq_ledger_acked);
         size_t room = count < max ? max - count : 0;
         if (room > 0)
-            memcpy(ret_acked + count, value.mv_data, cmq_min_u64(entries, room) * sizeof(struct dsp_acked));
+            memcpy(ret_acked + count, value.mv_data,
+                   cmq_min_u64(entries, room) * sizeof(struct cmq_ledger_acked));
         count += entries;
     }
     mdb_cursor_close(cursor);
@@ -232,7 +226,7 @@ enum cmq_err dsp_ledger_commit(struct dsp_ledger *ledger, const struct dsp_ledge
     if (code == MDB_MAP_FULL && mdb_reader_check(ledger->tables->acks, &dead) == MDB_SUCCESS && dead > 0)
         code = commit_acks(ledger, changes, count);
     if (code != MDB_SUCCESS)
-        return dsp_ledger_err(code);
+        return cmq_ledger_err(code);
     CMQ_CRASH_POINT("ledger.committed");
     code = trim_claims(ledger, changes, count);
     if (code != MDB_SUCCESS) /* whoever claims next drops what is done */

@@ -121,6 +121,14 @@ static const struct argp_option consume_options[] = {
      "auto: a message is acknowledged when it was written (default); none: they are given back at the end",
      0},
     {0}};
+static const struct argp_option groups_options[] = {
+    COMMON_OPTIONS,
+    {"json", CTL_OPTION_JSON, NULL, 0, "one JSON object", 0},
+    {"records", CTL_OPTION_RECORDS, NULL, 0, "do not read the log: the lag in records only", 0},
+    {"to", CTL_OPTION_TO, "earliest|latest|ID", 0,
+     "reset: where the group goes on: at the oldest message, the next one, or behind the one with this id",
+     0},
+    {0}};
 static const struct ctl_option_place places[] = {
     {CTL_OPTION_JSON, CTL_PLACE_FLAG, offsetof(struct ctl, json), 0, 0, 0},
     {CTL_OPTION_SAMPLE, CTL_PLACE_FLAG, offsetof(struct ctl, sample), 0, 0, 0},
@@ -268,6 +276,19 @@ const struct ctl_command ctl_commands[] = {
      .examples =
          "consume orders.eu --group billing --count 10\tten messages; the next call goes on behind them\n"
          "consume jobs --group look --ack none --idle 1\twhat waits; it comes again later\n"},
+    {.name = "groups",
+     .words = "[reset NAME TOPIC | delete NAME TOPIC]",
+     .about =
+         "Show the consumer groups, how far each is and what it has not done, or move or remove one that "
+         "has no members now. As root, or as the dispatcher's user.",
+     .word_count = 3,
+     .words_optional = 3,
+     .needs_conf = true,
+     .run = ctl_groups,
+     .options = groups_options,
+     .failed = "the group has members",
+     .examples = "groups reset workers jobs --to earliest\teverything that the log has comes again\n"
+                 "groups delete workers jobs\tas if it had never been\n"},
     {.name = "topics",
      .words = "[PATTERN]",
      .about = "Show what the log has of each topic. Reads all of it; needs no key.",

@@ -16,7 +16,8 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
-from cases import Case, ids_of  # noqa: E402
+from broker import wait_until  # noqa: E402
+from cases import WAIT_S, Case, ids_of  # noqa: E402
 from certs import Authority  # noqa: E402
 from tokens import TokenFile  # noqa: E402
 
@@ -177,6 +178,147 @@ class Consume(Data):
         self.assertIn("a group's name", self.ctl(broker, "consume", "t", "--group", "a b", code=64).stderr)
         self.consume(broker, "t", "--group", "w", "--count", "1")
         self.assertIn("group_mismatch", self.ctl(broker, "consume", "other", "--group", "w", code=1).stderr)
+        self.stop(broker)
+
+
+class Groups(Data):
+    def groups(self, broker, *words):
+        answer = json.loads(self.ctl(broker, "groups", "--json", *words).stdout)
+        return {row["group"]: row for row in answer["groups"]}
+
+    def lag(self, broker, name):
+        row = self.groups(broker)[name]
+        return row["lag_messages"], row["lag_records"]
+
+    def taken(self, broker, name="w", topic="jobs"):
+        """What the group gets now: all of it is acknowledged."""
+        return [(item["data"], item["attempt"]) for item in self.consume(broker, topic, "--group", name, "--idle", "1")]
+
+    def reset(self, broker, *words, code=0):
+        return self.ctl(broker, "groups", "reset", "w", "jobs", *words, code=code)
+
+    def idle(self, broker):
+        """The dispatchers have seen that nobody is in a group any more."""
+        wait_until(lambda: all(row["members"] == 0 for row in self.groups(broker).values()), WAIT_S, "no members")
+
+    def test_lag_is_what_is_not_acknowledged(self):
+        broker = self.broker()
+        client = self.http(broker)
+        self.assertEqual({}, self.groups(broker))
+        member = self.v1(broker)
+        sub = member.consume("jobs.*", "w", credit=100)
+        client.publish("other", *map(str, range(50)))
+        ids = ids_of(client.publish("jobs.a", *map(str, range(10))), 10)
+        client.publish("other", "x")
+        client.publish("jobs.b", "y", "z")
+        member.items(sub, 12)
+        wait_until(lambda: self.lag(broker, "w")[0] == 12, WAIT_S, "twelve messages to do")
+        member.ack("w", [ids[3], ids[7]])
+        self.assertEqual(10, self.lag(broker, "w")[0])
+        member.ack("w", ids[:3] + ids[4:7] + ids[8:])
+        self.assertEqual(2, self.lag(broker, "w")[0])
+        row = wait_until(lambda: [row for row in self.groups(broker).values() if row["pending"] == 2], WAIT_S, "told")[0]
+        self.assertEqual(("jobs.*", 1, 0), (row["topic"], row["members"], row["dead_letters"]))
+        self.assertGreater(row["claimed_records"], 0)
+        self.assertNotIn("lag_messages", self.groups(broker, "--records")["w"])
+        member.ack("w", upto="999-0")
+        wait_until(lambda: self.lag(broker, "w") == (0, 0), WAIT_S, "nothing to do")
+        self.assertIn("LAG MESSAGES", self.ctl(broker, "groups").stdout)
+        self.assertIn("LAG RECORDS", self.ctl(broker, "groups", "--records").stdout)
+        self.stop(broker)
+
+    def test_group_that_was_reset_gets_again_or_leaves_out_just_that(self):
+        broker = self.broker(dispatcher=2)
+        client = self.http(broker)
+        ids = ids_of(client.publish("jobs", "a", "b", "c"), 3)
+        client.publish("jobs", "d")
+        every = [("a", 1), ("b", 1), ("c", 1), ("d", 1)]
+        self.assertEqual(every, self.taken(broker))
+        self.idle(broker)
+        self.assertEqual("w: goes on at 1-0\n", self.reset(broker, "--to", "earliest").stdout)
+        self.assertEqual((4, 2), self.lag(broker, "w"))
+        self.assertEqual(every, self.taken(broker))
+        self.idle(broker)
+        self.reset(broker, "--to", ids[1])
+        self.assertEqual(2, self.lag(broker, "w")[0])
+        self.assertEqual(every[2:], self.taken(broker))
+        self.assertEqual([], self.taken(broker))
+        client.publish("jobs", "e")
+        self.idle(broker)
+        self.reset(broker, "--to", "latest")
+        self.assertEqual((0, 0), self.lag(broker, "w"))
+        client.publish("jobs", "f")
+        self.assertEqual([("f", 1)], self.taken(broker))
+        # What was acknowledged after a reset stays so over a restart of the dispatchers.
+        for number in range(2):
+            broker.restart("dispatcher", number)
+        self.assertEqual([], self.taken(broker))
+        self.stop(broker)
+
+    def test_reset_needs_a_group_without_members_and_a_place_that_is_there(self):
+        broker = self.broker()
+        client = self.http(broker)
+        client.publish("jobs", "a")
+        member = self.v1(broker)
+        sub = member.consume("jobs", "w")
+        items = member.items(sub, 1)
+        wait_until(lambda: self.groups(broker)["w"]["members"] == 1, WAIT_S, "a member")
+        self.assertIn("it has 1 members; stop them first", self.reset(broker, "--to", "earliest", code=1).stderr)
+        self.assertEqual(1, member.ack("w", [items[0]["id"]])["acked"])
+        member.close()
+        self.idle(broker)
+        self.assertIn("--to earliest, latest", self.reset(broker, code=64).stderr)
+        self.assertIn("no message has the id", self.reset(broker, "--to", "99-0", code=64).stderr)
+        self.assertIn("--to is earliest", self.reset(broker, "--to", "now", code=64).stderr)
+        self.ctl(broker, "groups", "reset", "nobody", "jobs", "--to", "latest", code=1)
+        other = subprocess.run(self.program(broker, "groups", "reset", "w", "other", "--to", "latest"),
+                               capture_output=True, check=False, timeout=60, text=True)
+        self.assertNotEqual(0, other.returncode)
+        self.assertIn("has topic jobs", other.stderr)
+        self.assertEqual([], self.taken(broker))
+        self.stop(broker)
+
+    def test_deleted_group_begins_as_a_new_one_with_any_topic(self):
+        broker = self.broker()
+        client = self.http(broker)
+        client.publish("jobs", "a")
+        client.publish("other", "b")
+        self.assertEqual([("a", 1)], self.taken(broker))
+        self.assertEqual([("a", 1)], self.taken(broker, "v"))
+        self.idle(broker)
+        self.assertEqual("w: deleted\n", self.ctl(broker, "groups", "delete", "w", "jobs").stdout)
+        self.assertEqual(["v"], list(self.groups(broker)))
+        self.assertEqual([("b", 1)], self.taken(broker, "w", "other"))
+        self.assertEqual([("a", 1)], self.taken(broker, "x"))
+        self.assertEqual([], self.taken(broker, "v"))
+        self.stop(broker)
+
+    def test_death_in_the_middle_leaves_the_old_place_or_the_new_one(self):
+        broker = self.broker()
+        client = self.http(broker)
+        client.publish("jobs", "a", "b")
+        self.assertEqual(2, len(self.taken(broker)))
+        for point, again in (("groups.checked", 0), ("groups.changed", 2)):
+            self.idle(broker)
+            death = subprocess.run(self.program(broker, "groups", "reset", "w", "jobs", "--to", "earliest"), check=False,
+                                   env={**os.environ, "CMQ_CRASH": f"{point}:1"}, timeout=60)
+            self.assertEqual(-9, death.returncode)
+            self.assertEqual(again, self.lag(broker, "w")[0])
+            self.assertEqual(again, len(self.taken(broker)))
+        self.assertEqual([], self.taken(broker))
+        self.stop(broker)
+
+    def test_root_group_is_reset_by_requests(self):
+        broker = self.broker()
+        self.http(broker).post("/input", {"content": "one"})
+        client = self.root(broker)
+        self.assertEqual(["one"], json.loads(client.receive(WAIT_S)))
+        client.close()
+        wait_until(lambda: self.groups(broker)["default"]["lag_records"] == 0, WAIT_S, "acknowledged")
+        self.idle(broker)
+        self.assertIn("whole requests", self.ctl(broker, "groups", "reset", "default", "default", "--to", "1-0", code=64).stderr)
+        self.ctl(broker, "groups", "reset", "default", "default", "--to", "earliest")
+        self.assertEqual(["one"], json.loads(self.root(broker).receive(WAIT_S)))
         self.stop(broker)
 
 

@@ -1,4 +1,5 @@
 #include "tests/support/groups_bench.h"
+#include "common/ledger/cmq_ledger_edit.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 #include <errno.h>
 #include <semaphore.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -292,4 +294,21 @@ void bench_wait_floor(struct bench_engine *engine, const char *name, uint64_t fl
     while (floor_of(engine, name) < floor)
         pause_for(deadline_ns);
     assert_int_equal(floor_of(engine, name), floor);
+}
+
+void bench_move(const char *name, const char *topic, uint64_t seq, uint32_t index)
+{
+    int status = 0;
+    uint32_t old_id = 0;
+    const pid_t pid = fork(); /* LMDB must not be open twice in a process */
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        enum cmq_err err = seq != 0 ? cmq_ledger_move(directory, name, topic, seq, index, &old_id, NULL)
+                                    : cmq_ledger_remove(directory, name, topic, &old_id, NULL);
+        if (err == CMQ_OK)
+            cmq_ledger_forget_claims(directory, old_id);
+        _exit(err == CMQ_OK ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
 }

@@ -73,6 +73,8 @@ struct bench_got bench_take_soon(struct bench_engine *engine, struct dsp_member 
 enum dsp_ack bench_ack(struct bench_engine *engine, struct dsp_member *member, uint64_t seq, uint32_t index);
 /* All acks so far are durable. */
 void bench_commit(struct bench_engine *engine);
+/* Another process moves group `name`, as `ciphermqctl groups reset` does; seq 0: removes it. */
+void bench_move(const char *name, const char *topic, uint64_t seq, uint32_t index);
 /* Until the group's floor is there. */
 void bench_wait_floor(struct bench_engine *engine, const char *name, uint64_t floor);
 

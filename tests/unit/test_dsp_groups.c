@@ -916,6 +916,40 @@ static void what_retention_took_waits_for_nobody(void **unused)
     leave(a, &member);
 }
 
+/* ---- an operator ---- */
+
+static void a_group_that_was_moved_ends_what_is_in_hand_and_begins_anew(void **unused)
+{
+    (void)unused;
+    static struct dsp_member member;
+    records(3, 2);
+    bench_consume(a, &member, "w", 0);
+    assert_got(bench_take(a, &member, 2), 1, 0, 2, 1);
+    assert_got(bench_take(a, &member, 2), 2, 0, 2, 1);
+    assert_got(bench_take(a, &member, 2), 3, 0, 2, 1);
+    bench_move("w", "jobs", 2, 1);
+    assert_nothing(bench_take(a, &member, 2));
+    for (uint64_t seq = 1; seq <= 3; seq++) {
+        assert_int_equal(bench_ack(a, &member, seq, 0), DSP_ACK_OK);
+        assert_int_equal(bench_ack(a, &member, seq, 1), DSP_ACK_OK);
+    }
+    bench_commit(a);
+    assert_got(bench_take_soon(a, &member, 2), 2, 1, 1, 1);
+    assert_got(bench_take_soon(a, &member, 2), 3, 0, 2, 1);
+    assert_int_equal(bench_ack(a, &member, 2, 1), DSP_ACK_OK);
+    assert_int_equal(bench_ack(a, &member, 3, 0), DSP_ACK_OK);
+    assert_int_equal(bench_ack(a, &member, 3, 1), DSP_ACK_OK);
+    bench_commit(a);
+    bench_wait_floor(a, "w", 4);
+    bench_move("w", "jobs", 0, 0);
+    records(1, 1);
+    assert_nothing(bench_take(a, &member, 2));
+    leave(a, &member);
+    bench_consume(a, &member, "w", 0);
+    assert_got(bench_take_soon(a, &member, 2), 1, 0, 2, 1);
+    leave(a, &member);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -952,6 +986,7 @@ int main(void)
         TEST(a_group_that_cannot_be_joined_says_why),
         TEST(the_tables_are_told_how_a_group_does),
         TEST(what_retention_took_waits_for_nobody),
+        TEST(a_group_that_was_moved_ends_what_is_in_hand_and_begins_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

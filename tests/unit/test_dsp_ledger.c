@@ -275,9 +275,9 @@ static void acked_messages_are_kept_by_chunks_until_their_record_is_done(void **
     (void)unused;
     struct dsp_ledger *a = open_as(A, NULL, "one");
     struct dsp_ledger_group group = group_of(a, "w", 1);
-    const struct dsp_acked first[] = {{0, 10, 0}, {20, 1, 3}, {DSP_ACKED_CHUNK, 5, 0}},
-                           second[] = {{0, 30, 0}};
-    struct dsp_acked got[8];
+    const struct cmq_ledger_acked first[] = {{0, 10, 0}, {20, 1, 3}, {CMQ_LEDGER_ACKED_CHUNK, 5, 0}},
+                                  second[] = {{0, 30, 0}};
+    struct cmq_ledger_acked got[8];
     struct dsp_ledger_change change = {
         .group = group.id, .from = 7, .chunk_first = 0, .chunk_count = 2, .acked = first, .acked_count = 3};
     assert_int_equal(dsp_ledger_commit(a, &change, 1), CMQ_OK);
