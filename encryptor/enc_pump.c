@@ -74,13 +74,19 @@ static void rest_in_trouble(struct enc_pump *pump, enum cmq_err err, const char 
     reload_keyring(pump);
 }
 
-/* What was committed, from its own memory, which only this thread uses again. */
-static void note_topics(struct enc_pump *pump, const struct cmq_lease *lease, size_t bytes, uint64_t now_ns)
+/* What was committed. Several units are read back from the own memory, which only this thread uses again. */
+static void note_topics(struct enc_pump *pump, const struct cmq_lease *lease, const struct enc_sealed *sealed,
+                        uint64_t now_ns)
 {
     struct cmq_mp_reader units;
     struct cmq_sealed_head head;
     struct cmq_sealed_unit unit;
-    if (cmq_sealed_decode(cmq_span_make(lease->dst, bytes), &units, &head) != CMQ_OK)
+    if (sealed->units == 1) {
+        cmq_table_topics_note(pump->topics, cmq_span_make(sealed->topic, sealed->topic_bytes),
+                              sealed->messages, sealed->plain_bytes, now_ns);
+        return;
+    }
+    if (cmq_sealed_decode(cmq_span_make(lease->dst, sealed->bytes), &units, &head) != CMQ_OK)
         return;
     for (uint32_t i = 0; i < head.unit_count && cmq_sealed_next(&units, &unit) == CMQ_OK; i++)
         cmq_table_topics_note(pump->topics, cmq_span_make(unit.topic, unit.topic_bytes), unit.count,
@@ -108,7 +114,7 @@ static void seal_record(struct enc_pump *pump, const struct cmq_lease *lease)
     /* LOST, another encryptor was first: counted by the ring. */
     if (cmq_ring_commit(pump->ring, lease, sealed.bytes, sealed.messages) == CMQ_OK) {
         cmq_ring_count(pump->ring, CMQ_COUNT_SEALS, sealed.units);
-        note_topics(pump, lease, sealed.bytes, begin_ns);
+        note_topics(pump, lease, &sealed, begin_ns);
     }
     cmq_ring_gauge(pump->ring, CMQ_COUNT_KEY_EPOCH, sealed.epoch);
     const uint64_t took_ns = cmq_clock_mono_ns() - begin_ns;

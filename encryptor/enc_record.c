@@ -50,7 +50,7 @@ static enum cmq_err describe_unit(struct cmq_keyring *keyring, const struct cmq_
 
 static enum cmq_err seal_unit(struct cmq_sealer *sealer, struct cmq_keyring *keyring,
                               const struct cmq_sealed_head *head, const struct cmq_plain_unit *plain,
-                              uint32_t flags, struct writer *writer, uint32_t *ret_epoch,
+                              uint32_t flags, struct writer *writer, struct enc_sealed *sealed,
                               struct cmq_reason *reason)
 {
     struct cmq_sealed_unit unit;
@@ -76,7 +76,9 @@ static enum cmq_err seal_unit(struct cmq_sealer *sealer, struct cmq_keyring *key
         return err;
     writer->next += head_bytes + sealed_bytes;
     writer->left -= head_bytes + sealed_bytes;
-    *ret_epoch = key->epoch > *ret_epoch ? key->epoch : *ret_epoch;
+    sealed->epoch = key->epoch > sealed->epoch ? key->epoch : sealed->epoch;
+    sealed->topic_bytes = unit.topic_bytes;
+    memcpy(sealed->topic, unit.topic, unit.topic_bytes);
     return CMQ_OK;
 }
 
@@ -104,12 +106,13 @@ enum cmq_err enc_record_seal(struct cmq_sealer *sealer, struct cmq_keyring *keyr
     for (uint32_t i = 0; i < plain_head.unit_count; i++) {
         err = cmq_plain_next(&units, &unit);
         if (err == CMQ_OK)
-            err = seal_unit(sealer, keyring, &head, &unit, plain_head.flags & ID_FLAGS, &writer,
-                            &result.epoch, reason);
+            err = seal_unit(sealer, keyring, &head, &unit, plain_head.flags & ID_FLAGS, &writer, &result,
+                            reason);
         if (err != CMQ_OK)
             return err;
         result.messages += unit.count;
         result.units++;
+        result.plain_bytes += unit.messages.bytes;
     }
     if (cmq_mp_left(&units) != 0)
         return CMQ_ERR_MALFORMED;

@@ -13,12 +13,16 @@
 #include "common/base/cmq_reason.h"
 #include "common/crypto/cmq_keyring.h"
 #include "common/crypto/cmq_seal.h"
+#include "common/wire/cmq_batch.h"
 
 struct enc_sealed {
     size_t bytes;
     uint32_t messages;
     uint32_t units;
-    uint32_t epoch; /* newest key epoch used */
+    uint32_t epoch;       /* newest key epoch used */
+    uint64_t plain_bytes; /* of all messages */
+    uint8_t topic_bytes;  /* of the last unit, which mostly is the only one */
+    uint8_t topic[CMQ_TOPIC_BYTES_MAX];
 };
 
 /* plain may be shared memory that its producer changes meanwhile: it is read once, checked, and whatever was
