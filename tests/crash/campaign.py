@@ -102,6 +102,8 @@ class Phase:
         if pid is None:
             return
         self.stops[stage] += 1
+        if seconds * 1000 >= TINY["ring.stall_ms"]:
+            self.expected.add(pid)      # another of its stage ends it, if no kill comes first
 
         def resume():
             if self.broker.processes[stage, number].child.pid == pid:

@@ -1,5 +1,6 @@
 """What tests/systemd does inside its container, as root, with a systemd that runs: the package is installed, judged, put under
-the rolling campaign, killed, stopped, upgraded and removed. systemd_session.py ONE.deb TWO.deb
+the rolling campaign, killed, stopped, upgraded and removed. systemd_session.py ONE.deb TWO.deb THREE.deb; the third has
+another layout of the shared memory.
 
 Units: seconds.
 Errors: a traceback, or findings; the last line is SESSION-OK if all is well.
@@ -145,17 +146,30 @@ def refused(units):
     units.wait_ready()
 
 
+def other_layout(units, package):
+    step("upgrade to another layout: everything stops for a moment, and nothing is lost")
+    need("durable" in run("ciphermqctl", "pub", "orders.us", "kept").stdout, "pub")
+    before = {stage: units.pid(stage) for stage in STAGES}
+    run("dpkg", "-i", package)
+    units.wait_ready()
+    for stage in STAGES:
+        need(units.pid(stage) not in (0, before[stage]), f"the upgrade did not restart {stage}")
+    need("kept" in run("ciphermqctl", "sub", "orders.us", "--since", "earliest", "--count", "1").stdout, "the log was lost")
+    need("durable" in run("ciphermqctl", "pub", "orders.us", "more").stdout, "pub after the upgrade")
+    need(run("ciphermqctl", "status").returncode == 0, "status")
+
+
 def main():
     units = Units({})
     try:
-        session(units, *sys.argv[1:3])
+        session(units, *sys.argv[1:4])
     except BaseException:
         print(run("ciphermqctl", "status", check=False))
         print(run("systemctl", "--no-pager", "status", "ciphermq*", check=False).stdout + units.log_tails(), flush=True)
         raise
 
 
-def session(units, one, two):
+def session(units, one, two, three):
     # systemd-nspawn hides the boot's id, but not from units with a /proc of their own: rings would be of two boots.
     run("umount", "/proc/sys/kernel/random/boot_id")
     install(one, units)
@@ -168,6 +182,7 @@ def session(units, one, two):
     step("start again")
     run("systemctl", "start", "ciphermq.target")
     units.wait_ready()
+    other_layout(units, three)
     watchdog(units)
     refused(units)
     need("second" in run("ciphermqctl", "sub", "orders.eu", "--since", "earliest", "--count", "2").stdout, "the log was lost")
