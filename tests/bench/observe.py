@@ -58,30 +58,35 @@ class Observer:
         except (OSError, http.client.HTTPException, WsError) as error:
             self.failure = f"{work.__name__}: {error!r}"
 
-    def _scrape(self):
-        client = http.client.HTTPConnection(HOST, self.broker.http_port, timeout=30)
+    def _read(self, port, path, needed):
+        """Over one connection, each interval until the end; yields the size."""
+        client = http.client.HTTPConnection(HOST, port, timeout=30)
         while True:
-            client.request("GET", "/metrics")
+            client.request("GET", path)
             answer = client.getresponse()
             text = answer.read()
-            if answer.status != 200 or b"ciphermq_group_lag_records{" not in text:
-                raise OSError(f"/metrics: {answer.status}")
-            self.scrapes += 1
-            self.scraped_bytes = len(text)
+            if answer.status != 200 or needed not in text:
+                raise OSError(f"{path}: {answer.status}")
+            yield len(text)
             if self._ended.wait(self.interval):
                 break
         client.close()
 
+    def _scrape(self):
+        for size in self._read(self.broker.http_port, "/metrics", b"ciphermq_group_lag_records{"):
+            self.scrapes, self.scraped_bytes = self.scrapes + 1, size
+
     def _watch(self):
-        """A dashboard, or so many that there is a look each interval."""
-        boards = [WsClient(HOST, self.broker.ws_port, "/v1/status", subprotocol="ciphermq.status.json", timeout=30)
-                  for _ in range(max(1, round(1 / self.interval)))]
+        """A dashboard gets a look a second, however many there are: what is to come more often is asked for instead."""
+        if self.interval < 1:
+            for size in self._read(self.broker.ws_port, "/v1/status", b'"groups":[{'):
+                self.looks, self.look_bytes = self.looks + 1, size
+            return
+        board = WsClient(HOST, self.broker.ws_port, "/v1/status", subprotocol="ciphermq.status.json", timeout=30)
         while not self._ended.is_set():
-            for board in boards:
-                self.look_bytes = len(board.receive(30))
-                self.looks += 1
-        for board in boards:
-            board.drop()
+            self.look_bytes = len(board.receive(30))
+            self.looks += 1
+        board.drop()
 
 
 def fill_tables(broker):
