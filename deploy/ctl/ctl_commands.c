@@ -129,6 +129,8 @@ static const struct argp_option groups_options[] = {
      "reset: where the group goes on: at the oldest message, the next one, or behind the one with this id",
      0},
     {0}};
+static const struct argp_option drain_options[] = {
+    COMMON_OPTIONS, {"json", CTL_OPTION_JSON, NULL, 0, "one JSON object", 0}, SUPERVISOR_OPTIONS, {0}};
 static const struct ctl_option_place places[] = {
     {CTL_OPTION_JSON, CTL_PLACE_FLAG, offsetof(struct ctl, json), 0, 0, 0},
     {CTL_OPTION_SAMPLE, CTL_PLACE_FLAG, offsetof(struct ctl, sample), 0, 0, 0},
@@ -196,6 +198,20 @@ const struct ctl_command ctl_commands[] = {
      .run = ctl_scale,
      .options = supervisor_options,
      .examples = "scale encryptor 3\tinstances 0, 1 and 2 run; those that did are not touched\n"},
+    {.name = "drain",
+     .words = "[STAGE[:N]]",
+     .about = "Stop taking messages, wait until all are stored, synced and delivered to whoever is there (or "
+              "--timeout "
+              "is over), then stop all stages and say what is left. With STAGE: stop only that.",
+     .word_count = 1,
+     .words_optional = 1,
+     .needs_conf = true,
+     .run = ctl_drain,
+     .options = drain_options,
+     .failed = "the time was over before all was stored and delivered; the stages are stopped, and what is "
+               "left is named",
+     .examples = "drain --timeout 120\tbefore maintenance; `scale STAGE 1` or deploy/up starts again\n"
+                 "drain encryptor:2\tone instance: it ends what it has, others go on\n"},
     {.name = "destroy",
      .words = "",
      .about = "Remove the ring of a stopped broker. Keys are kept, and the log unless its store is memory.",

@@ -104,6 +104,8 @@ static int step_run(const struct job *job, enum ctl_super_verb verb, unsigned in
         return ctl_fail(CMQ_EXIT_TEMPORARY,
                         "%s:%u was not %s within %llu ms; its log says why (ev=waiting, ev=refused)", stage,
                         instance, wanted ? "there" : "gone", (unsigned long long)job->ctl->timeout_ms);
+    if (job->ctl->json)
+        return CMQ_EXIT_OK;
     if (wanted)
         (void)printf("%s:%u %s, pid %d\n", stage, instance, done[verb], member.pid);
     else
@@ -173,6 +175,25 @@ static int job_open(struct job *job)
         return CMQ_EXIT_OK;
     cmq_ring_detach(job->ring);
     return ctl_fail_err(err, &reason);
+}
+
+int ctl_scale_stop(struct ctl *ctl, const struct ctl_target *target)
+{
+    bool runs[CTL_INSTANCES_MAX] = {false};
+    struct cmq_reason reason = {{0}};
+    struct job job = {.ctl = ctl, .target = *target};
+    int exit_code = job_open(&job);
+    if (exit_code != CMQ_EXIT_OK)
+        return exit_code;
+    enum cmq_err err = ctl_super_look(&job.super, target->stage, runs, &reason);
+    if (err != CMQ_OK)
+        exit_code = ctl_fail_err(err, &reason);
+    for (unsigned i = CTL_INSTANCES_MAX; exit_code == CMQ_EXIT_OK && i-- > 0;) {
+        if (runs[i] && (!target->one || target->instance == i))
+            exit_code = step_run(&job, CTL_SUPER_STOP, i);
+    }
+    cmq_ring_detach(job.ring);
+    return exit_code;
 }
 
 int ctl_restart(struct ctl *ctl)

@@ -1,5 +1,5 @@
 /*
- * ctl_scale: what scale and restart are going to do, apart from doing it.
+ * ctl_scale: what scale and restart are going to do, and stopping for drain.
  * Ownership: none.
  * Units: instances.
  * Errors: false: not of that form.
@@ -29,5 +29,8 @@ struct ctl_step {
  * Returns the number of steps. */
 unsigned ctl_scale_plan(const bool runs[CTL_INSTANCES_MAX], unsigned count,
                         struct ctl_step ret_steps[CTL_INSTANCES_MAX]);
+/* Stops the instance, or all that run of the stage, highest first; each is waited for. Nothing is printed with --json. Returns an
+ * exit code. */
+int ctl_scale_stop(struct ctl *ctl, const struct ctl_target *target);
 
 #endif
