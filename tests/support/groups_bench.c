@@ -80,6 +80,8 @@ static enum cmq_err publish_dead(void *context, struct cmq_span topic, struct cm
                                  uint64_t *ret_seq)
 {
     struct bench_engine *engine = context;
+    if (dsp_groups_durable(engine->groups) < dsp_groups_ticket(engine->groups))
+        engine->letters_early++;
     if (engine->publish != CMQ_OK) {
         engine->letters_refused++;
         return engine->publish;

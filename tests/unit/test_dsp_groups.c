@@ -253,11 +253,11 @@ static void a_message_delivered_too_often_becomes_a_dead_letter(void **unused)
     assert_got(bench_take(a, &member, 2), 1, 1, 1, 2);
     a->publish = CMQ_ERR_FULL;
     (void)tick_in(a, 1001);
-    /* Nor is the letter sent before the ledger knows that the message is dead. */
-    assert_int_equal(a->letter_count + a->letters_refused, 0);
     bench_commit(a);
     (void)tick_in(a, 2000);
     assert_true(a->letters_refused >= 1);
+    /* Nor is the letter sent before the ledger knows that the message is dead. */
+    assert_int_equal(a->letters_early, 0);
     a->publish = CMQ_OK;
     fake_log_set_durable(bench->log, 2);
     assert_true(dsp_groups_due(a->groups) != UINT64_MAX);
