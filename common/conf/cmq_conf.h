@@ -76,6 +76,17 @@ enum cmq_conf_sync cmq_conf_log_sync(const struct cmq_conf *conf);
 bool cmq_conf_reloadable(const struct cmq_conf *old_conf, const struct cmq_conf *new_conf,
                          struct cmq_reason *reason);
 
+/* One key as pages show it. */
+struct cmq_conf_key {
+    const char *section, *name, *help; /* static */
+    bool live;                         /* taken on SIGHUP */
+    char preset[256], allowed[256];
+};
+/* False: there are no more. */
+CMQ_MUST_USE bool cmq_conf_key(size_t index, struct cmq_conf_key *ret_key);
+/* How the file is written, and the rules that span several keys: paragraphs and lists in Markdown. */
+const char *cmq_conf_rules(void);
+
 /* The commented sample file, and the reference page (Markdown), from the table. */
 void cmq_conf_print_sample(FILE *out);
 void cmq_conf_print_reference(FILE *out);

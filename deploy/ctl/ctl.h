@@ -79,6 +79,8 @@ int ctl_pub(struct ctl *ctl);
 int ctl_sub(struct ctl *ctl);
 int ctl_backup(struct ctl *ctl);
 int ctl_restore(struct ctl *ctl);
+int ctl_completion(struct ctl *ctl);
+int ctl_man(struct ctl *ctl);
 int ctl_topics(struct ctl *ctl);
 int ctl_groups(struct ctl *ctl);
 int ctl_consume(struct ctl *ctl);

@@ -84,6 +84,7 @@ static const struct argp_option token_options[] = {
      0},
     {0}};
 
+static const struct argp_option no_options[] = {{0}};
 static const struct argp_option backup_options[] = {
     COMMON_OPTIONS,
     {"json", CTL_OPTION_JSON, NULL, 0, "one JSON object", 0},
@@ -336,6 +337,23 @@ const struct ctl_command ctl_commands[] = {
      .options = restore_options,
      .examples = "restore --check /backup/ciphermq\tlooks only\n"
                  "restore --force /backup/ciphermq\tfirst renames what is in the way\n"},
+    {.name = "completion",
+     .words = "bash | zsh | fish",
+     .about = "Print what the shell needs to complete commands, options and their arguments.",
+     .word_count = 1,
+     .run = ctl_completion,
+     .options = no_options,
+     .examples = "completion bash >~/.local/share/bash-completion/completions/ciphermqctl\tfor one user; the "
+                 "package has it "
+                 "for all\n"},
+    {.name = "man",
+     .words = "[COMMAND | ciphermq.conf]",
+     .about = "Print a manual page: that of a command, of the settings file, or of ciphermqctl itself.",
+     .word_count = 1,
+     .words_optional = 1,
+     .run = ctl_man,
+     .options = no_options,
+     .examples = "man backup | man -l -\tread it\n"},
     {.name = "metrics",
      .words = "",
      .about = "Print every number of every instance, as Prometheus reads them.",
