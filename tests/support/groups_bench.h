@@ -34,7 +34,7 @@ struct bench_engine {
     struct bench_letter letters[BENCH_LETTERS];
     unsigned letter_count, letters_refused;
     unsigned letters_early; /* sent or refused before the ledger knew everything that it was told */
-    enum cmq_err publish; /* what publish_dead says */
+    enum cmq_err publish;   /* what publish_dead says */
     uint64_t owner;
     struct cmq_tables_page tables;
 };
