@@ -108,9 +108,14 @@ cmq_stop_env() {
 # A host as it stands in a URL.
 cmq_url_host() { case $1 in *:*) printf '[%s]' "$1" ;; *) printf '%s' "$1" ;; esac; }
 
+# The program of a stage, or of the agent.
+cmq_program() {
+    case $1 in agent) echo "$CIPHERMQ_BUILD/deploy/ctl/ciphermqctl" ;; *) echo "$CIPHERMQ_BUILD/$1/ciphermq-$1" ;; esac
+}
+
 # What a stage was started with: checksum of the configuration, inode and time of the program. "CONF PROGRAM".
 cmq_launch_mark() {
     local sum
     sum=$(cksum <"$CIPHERMQ_CONF" 2>/dev/null || true)
-    printf '%s %s\n' "${sum%% *}" "$(stat -L -c '%i.%Y' "$CIPHERMQ_BUILD/$1/ciphermq-$1" 2>/dev/null || true)"
+    printf '%s %s\n' "${sum%% *}" "$(stat -L -c '%i.%Y' "$(cmq_program "$1")" 2>/dev/null || true)"
 }

@@ -14,6 +14,7 @@
 #include "dispatcher/dsp_ws_board.h"
 #include "dispatcher/dsp_ws_door.h"
 #include "dispatcher/dsp_ws_int.h"
+#include "dispatcher/dsp_ws_operate.h"
 
 enum {
     RX_BYTES = 1024,      /* a client; what clients send is ignored on this endpoint */
@@ -339,6 +340,7 @@ static enum cmq_err create_context(struct dsp_ws *ws, struct cmq_reason *reason)
     dsp_topics_protocol(ws->topics, &ws->protocols[3]);
     dsp_board_protocol(ws->board, &ws->protocols[4]);
     ws->protocols[5] = (struct lws_protocols){.name = LISTENER_PROTOCOL, .callback = listener_callback};
+    dsp_link_protocol(&ws->protocols[6]);
     lws_set_log_level(LLL_ERR | LLL_WARN, on_library_log);
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER,

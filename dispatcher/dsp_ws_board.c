@@ -14,6 +14,7 @@
 #include "dispatcher/dsp_proto.h"
 #include "dispatcher/dsp_roll.h"
 #include "dispatcher/dsp_ws_door.h"
+#include "dispatcher/dsp_ws_operate.h"
 
 enum {
     LOOK_MS = 1000,
@@ -25,7 +26,8 @@ enum {
     TESTS_BURST = 5, /* and so many at once */
     REPLY_BYTES = 256,
     STATE_BYTES_MAX = 8 << 20,
-    PROTOCOLS_BYTES = 1024
+    PROTOCOLS_BYTES = 1024,
+    OPERATIONS_BYTES_MAX = 16384 /* of what the agent said and a watcher has not taken */
 };
 
 #define CANARY    "ciphermq.canary"
@@ -48,10 +50,14 @@ struct watcher {
     bool joined;
     bool faulty;             /* to be closed for what it sent */
     char reply[REPLY_BYTES]; /* "": none */
+    struct dsp_board *board;
+    struct dsp_link *link;     /* to the agent; NULL: none */
+    struct cmq_buf operations; /* lines for this watcher */
 };
 
 struct dsp_board {
     struct dsp_board_setup setup;
+    char run_dir[256]; /* where the agent's socket is */
     struct cmq_json_packer *packer;
     struct cmq_buf text;  /* LWS_PRE bytes, then the last look, with names */
     struct cmq_buf plain; /* the same without, if somebody may not see them */
@@ -59,6 +65,7 @@ struct dsp_board {
     struct cmq_buf packed;
     struct watcher *watchers;
     lws_sorted_usec_list_t timer;
+    uint32_t links;
     bool draining;
 };
 
@@ -130,17 +137,22 @@ static void refuse_test(struct watcher *watcher, const char *sentence)
     (void)snprintf(watcher->reply, sizeof watcher->reply, "{\"refused\":\"%s\"}", sentence);
 }
 
-/* {"test":"text"} as MessagePack. */
+/* The value of {"name":value} as MessagePack. */
+static bool read_command(struct cmq_span packed, const char *name, struct cmq_mp_reader *ret_value)
+{
+    struct cmq_mp_value map;
+    struct cmq_span said;
+    cmq_mp_reader_init(ret_value, packed);
+    return cmq_mp_read(ret_value, &map) == CMQ_OK && map.type == CMQ_MP_MAP && map.count == 1 &&
+           cmq_mp_read_str(ret_value, &said) == CMQ_OK && said.bytes == strlen(name) &&
+           memcmp(said.data, name, said.bytes) == 0;
+}
+
 static bool read_test(struct cmq_span packed, struct cmq_span *ret_text)
 {
-    struct cmq_mp_reader reader;
-    struct cmq_mp_value map;
-    struct cmq_span name;
-    cmq_mp_reader_init(&reader, packed);
-    return cmq_mp_read(&reader, &map) == CMQ_OK && map.type == CMQ_MP_MAP && map.count == 1 &&
-           cmq_mp_read_str(&reader, &name) == CMQ_OK && name.bytes == 4 &&
-           memcmp(name.data, "test", 4) == 0 && cmq_mp_read_str(&reader, ret_text) == CMQ_OK &&
-           cmq_mp_left(&reader) == 0;
+    struct cmq_mp_reader value;
+    return read_command(packed, "test", &value) && cmq_mp_read_str(&value, ret_text) == CMQ_OK &&
+           cmq_mp_left(&value) == 0;
 }
 
 static void publish_test(struct dsp_board *board, struct watcher *watcher, struct cmq_span text)
@@ -174,15 +186,95 @@ static void publish_test(struct dsp_board *board, struct watcher *watcher, struc
     (void)snprintf(watcher->reply, sizeof watcher->reply, "{\"published\":\"%s\"}", id);
 }
 
+/* ---- operations ---- */
+
+/* What is no JSON comes from no agent. What a watcher does not take is left out: the last line says the result again. */
+static void agent_said(void *context, struct cmq_span line)
+{
+    struct watcher *watcher = context;
+    struct cmq_buf *packed = &watcher->board->packed;
+    cmq_buf_clear(packed, RECEIVED_BYTES_MAX);
+    if (cmq_json_pack(watcher->board->packer, line, packed, NULL) != CMQ_OK ||
+        cmq_buf_reserve(&watcher->operations, line.bytes + 1) != CMQ_OK ||
+        cmq_buf_append(&watcher->operations, line.data, line.bytes) != CMQ_OK ||
+        cmq_buf_append(&watcher->operations, "\n", 1) != CMQ_OK)
+        return;
+    lws_callback_on_writable(watcher->wsi);
+}
+
+static void link_ended(void *context)
+{
+    struct watcher *watcher = context;
+    watcher->link = NULL;
+    watcher->board->links--;
+}
+
+static void leave_link(struct watcher *watcher)
+{
+    if (watcher->link == NULL)
+        return;
+    dsp_link_leave(watcher->link);
+    link_ended(watcher);
+}
+
+static void tell_operation(struct watcher *watcher, const char *state, const char *sentence)
+{
+    char line[HEAD_BYTES];
+    int bytes = snprintf(line, sizeof line, "{\"state\":\"%s\",\"text\":\"%s\"}", state, sentence);
+    agent_said(watcher, cmq_span_make(line, cmq_min_u64((uint64_t)bytes, sizeof line - 1)));
+}
+
+/* NULL: it may. Asked at each command: a token may be revoked, or have lost the right, meanwhile. */
+static const char *why_denied(struct dsp_board *board, const struct watcher *watcher)
+{
+    if (watcher->grant.open)
+        return "without tokens this page only looks; set tokens.file, and make a token with the right admin";
+    if (!cmq_grant_allows(&watcher->grant, CMQ_RIGHT_ADMIN, cmq_span_make(NULL, 0)) ||
+        !board->setup.is_live(board->setup.context, &watcher->grant))
+        return "this token has no right admin, and so may only look";
+    return NULL;
+}
+
+static void operate(struct dsp_board *board, struct watcher *watcher, struct cmq_mp_reader *value)
+{
+    struct cmq_operation operation;
+    const char *denied = why_denied(board, watcher);
+    const struct dsp_link_setup setup = {.run_dir = board->run_dir,
+                                         .vhost = lws_get_vhost(watcher->wsi),
+                                         .said = agent_said,
+                                         .ended = link_ended,
+                                         .context = watcher};
+    if (denied != NULL) {
+        tell_operation(watcher, "denied", denied);
+    } else if (cmq_operation_read(cmq_span_make(value->next, cmq_mp_left(value)), &operation, NULL) !=
+               CMQ_OK) {
+        tell_operation(watcher, "refused", "restart, scale and watch are understood; see docs/OPERATIONS.md");
+    } else {
+        leave_link(watcher); /* it does one at a time: the agent says so if it does another */
+        (void)snprintf(operation.by, sizeof operation.by, "%s", cmq_grant_name(&watcher->grant));
+        const char *sentence = board->links >= board->setup.links_max
+                                   ? "too many pages ask the agent (agent.connections_max); try again"
+                                   : dsp_link_begin(&setup, &operation, &watcher->link);
+        if (sentence != NULL)
+            tell_operation(watcher, "absent", sentence);
+        else
+            board->links++;
+    }
+}
+
 static void take_message(struct dsp_board *board, struct watcher *watcher, struct cmq_span json)
 {
     struct cmq_span text;
+    struct cmq_mp_reader value;
     cmq_buf_clear(&board->packed, RECEIVED_BYTES_MAX);
-    if (cmq_json_pack(board->packer, json, &board->packed, NULL) != CMQ_OK ||
-        !read_test(cmq_buf_span(&board->packed), &text))
-        refuse_test(watcher, "only {\\\"test\\\":\\\"text\\\"} is understood here");
-    else
+    const bool packed = cmq_json_pack(board->packer, json, &board->packed, NULL) == CMQ_OK;
+    if (packed && read_command(cmq_buf_span(&board->packed), "operate", &value))
+        operate(board, watcher, &value);
+    else if (packed && read_test(cmq_buf_span(&board->packed), &text))
         publish_test(board, watcher, text);
+    else
+        refuse_test(watcher,
+                    "only {\\\"test\\\":\\\"text\\\"} and {\\\"operate\\\":{...}} are understood here");
     lws_callback_on_writable(watcher->wsi);
 }
 
@@ -228,6 +320,24 @@ static int send_reply(struct dsp_board *board, struct watcher *watcher)
     return send_text(watcher, &board->reply);
 }
 
+static int send_operation(struct dsp_board *board, struct watcher *watcher)
+{
+    static const uint8_t headroom[LWS_PRE];
+    struct cmq_buf *lines = &watcher->operations;
+    const uint8_t *end = memchr(lines->data, '\n', lines->bytes);
+    cmq_assert(end != NULL);
+    const size_t bytes = (size_t)(end - lines->data);
+    cmq_buf_clear(&board->reply, HEAD_BYTES);
+    if (cmq_buf_append(&board->reply, headroom, sizeof headroom) != CMQ_OK ||
+        cmq_buf_append(&board->reply, "{\"operation\":", 13) != CMQ_OK ||
+        cmq_buf_append(&board->reply, lines->data, bytes) != CMQ_OK ||
+        cmq_buf_append(&board->reply, "}", 1) != CMQ_OK)
+        return -1;
+    lines->bytes -= bytes + 1;
+    memmove(lines->data, end + 1, lines->bytes);
+    return send_text(watcher, &board->reply);
+}
+
 static int on_writeable(struct dsp_board *board, struct watcher *watcher)
 {
     if (watcher->faulty)
@@ -242,6 +352,10 @@ static int on_writeable(struct dsp_board *board, struct watcher *watcher)
         lws_callback_on_writable(watcher->wsi);
         return send_reply(board, watcher);
     }
+    if (watcher->operations.bytes > 0) {
+        lws_callback_on_writable(watcher->wsi);
+        return send_operation(board, watcher);
+    }
     if (!watcher->due)
         return 0;
     watcher->due = false;
@@ -250,9 +364,11 @@ static int on_writeable(struct dsp_board *board, struct watcher *watcher)
 
 static void on_established(struct dsp_board *board, struct watcher *watcher, struct lws *wsi)
 {
-    *watcher = (struct watcher){.wsi = wsi, .grant = dsp_door_take_grant(wsi), .joined = true};
+    *watcher =
+        (struct watcher){.wsi = wsi, .grant = dsp_door_take_grant(wsi), .joined = true, .board = board};
     watcher->names = may_see_names(&watcher->grant);
     cmq_buf_init(&watcher->received, RECEIVED_BYTES_MAX);
+    cmq_buf_init(&watcher->operations, OPERATIONS_BYTES_MAX);
     dsp_guard_begin(&watcher->guard, wsi);
     watcher->next = board->watchers;
     if (board->watchers != NULL)
@@ -277,8 +393,10 @@ static void on_closed(struct dsp_board *board, struct watcher *watcher)
         watcher->next->prev = watcher->prev;
     if (board->watchers == NULL)
         lws_sul_schedule(lws_get_context(watcher->wsi), 0, &board->timer, NULL, LWS_SET_TIMER_USEC_CANCEL);
+    leave_link(watcher);
     cmq_grant_put(&watcher->grant);
     cmq_buf_fini(&watcher->received);
+    cmq_buf_fini(&watcher->operations);
     board->setup.left(board->setup.context);
 }
 
@@ -420,6 +538,7 @@ enum cmq_err dsp_board_new(const struct dsp_board_setup *setup, struct dsp_board
     if (board == NULL)
         return CMQ_ERR_NOMEM;
     board->setup = *setup;
+    (void)snprintf(board->run_dir, sizeof board->run_dir, "%s", setup->run_dir);
     cmq_buf_init(&board->text, STATE_BYTES_MAX);
     cmq_buf_init(&board->plain, STATE_BYTES_MAX);
     cmq_buf_init(&board->reply, STATE_BYTES_MAX);

@@ -7,6 +7,8 @@
  *
  * One look serves all who watch; without watchers nobody looks. A watcher that takes nothing skips looks: none is kept for it.
  * Watchers may send {"test":"text"}: the text is published to ciphermq.canary, if their token may do that.
+ * {"operate":{...}} of cmq_operation.h goes to the operator's agent, if their token has the right admin at that moment; what the
+ * agent says comes as {"operation":{...}}.
  */
 #ifndef DSP_WS_BOARD_H
 #define DSP_WS_BOARD_H
@@ -30,6 +32,8 @@ struct dsp_board_setup {
     struct dsp_ws *ws;
     struct cmq_ring *ring;
     struct dsp_letters *letters;
+    const char *run_dir; /* where the agent's socket is; copied */
+    uint32_t links_max;  /* to the agent */
     struct dsp_guard_limits guard;
     /* A connection came or went. */
     void (*joined)(void *context);

@@ -46,7 +46,7 @@ struct dsp_ws {
     char origins[256];   /* of pages that may connect */
     uint64_t silence_ns; /* no sign of life for so long: gone */
     lws_retry_bo_t retry;
-    struct lws_protocols protocols[7];
+    struct lws_protocols protocols[8];
     struct dsp_v1 *v1;         /* connections of /v1/ws */
     struct dsp_topics *topics; /* of /t/ */
     struct dsp_board *board;   /* of /v1/status, and the dashboard */

@@ -76,6 +76,8 @@ enum cmq_err dsp_ws_open_board(struct dsp_ws *ws, const struct dsp_parts *parts)
     const struct dsp_board_setup setup = {.ws = ws,
                                           .ring = parts->ring,
                                           .letters = parts->letters,
+                                          .run_dir = ws->proc->conf.common_run_dir,
+                                          .links_max = (uint32_t)ws->proc->conf.agent_connections_max,
                                           .guard = ws->guard,
                                           .joined = dsp_ws_client_joined,
                                           .left = dsp_ws_client_left,

@@ -85,6 +85,13 @@
     U64(encryptor, idempotency_window_ms, 120000, 1000, 86400000, "ms", START, "a message id is known for so long")          \
     U64(encryptor, idempotency_entries_max, 10000000, 1000, 1000000000, "ids", START, "ids known at a time; the oldest go first") \
                                                                                                                              \
+    TEXT(agent, user, "", 31, START, "user whose processes the agent obeys, the dispatchers'; empty: the agent's own")       \
+    U64(agent, connections_max, 16, 1, 256, "connections", START, "open connections to the agent")                           \
+    U64(agent, request_bytes_max, 512, 64, 4096, "bytes", START, "largest request to the agent")                             \
+    U64(agent, request_ms, 2000, 10, 60000, "ms", START, "a request to the agent must be whole by then")                     \
+    U64(agent, job_ms, 600000, 1000, 3600000, "ms", START, "an operation is ended after this")                               \
+    U64(agent, jobs_rate_max, 20, 1, 1000, "operations", START, "begun a minute; then the agent refuses more")               \
+                                                                                                                             \
     TEXT(dispatcher, listen, "127.0.0.1", 63, START, "address of the WebSocket port")                                        \
     U64(dispatcher, port, 8080, 1, 65535, "", START, "WebSocket port; instances share it")                                   \
     TEXT(dispatcher, kek_file, "/etc/ciphermq/delivery.kek", 255, START, "delivery key-encryption key, 32 bytes, mode 0400") \

@@ -40,6 +40,7 @@ enum cmq_log_level { CMQ_LOG_DEBUG, CMQ_LOG_INFO, CMQ_LOG_WARN, CMQ_LOG_ERROR };
     X(CLIENT_SLOW, "client_slow")       \
     X(KEYRING_LOADED, "keyring_loaded") \
     X(KEY_REFUSED, "key_refused")       \
+    X(OPERATION, "operation")           \
     X(LIBRARY, "library")               \
     X(SYSTEM_ERROR, "system_error")     \
     X(REPEATED, "repeated")

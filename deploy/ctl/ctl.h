@@ -85,6 +85,7 @@ int ctl_topics(struct ctl *ctl);
 int ctl_groups(struct ctl *ctl);
 int ctl_consume(struct ctl *ctl);
 int ctl_drain(struct ctl *ctl);
+int ctl_agent(struct ctl *ctl);
 
 /* Groups, the largest lag first, and the newest warnings and errors, as text; nothing where there are none. */
 CMQ_MUST_USE enum cmq_err ctl_print_names(const struct cmq_sight *sight, size_t groups_max,

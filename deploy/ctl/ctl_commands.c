@@ -213,6 +213,15 @@ const struct ctl_command ctl_commands[] = {
                "left is named",
      .examples = "drain --timeout 120\tbefore maintenance; `scale STAGE 1` or deploy/up starts again\n"
                  "drain encryptor:2\tone instance: it ends what it has, others go on\n"},
+    {.name = "agent",
+     .words = "",
+     .about =
+         "Restart and scale stages for the dashboard, until it is ended. Listens in common.run_dir, obeys "
+         "the user of agent.user only, and does one operation at a time.",
+     .needs_conf = true,
+     .run = ctl_agent,
+     .options = supervisor_options,
+     .examples = "agent --systemd\tas ciphermq-agent.service runs it\n"},
     {.name = "destroy",
      .words = "",
      .about = "Remove the ring of a stopped broker. Keys are kept, and the log unless its store is memory.",

@@ -1,5 +1,5 @@
-// The dashboard: draws what /v1/status tells once a second. No library, nothing from elsewhere; only reads, but for the test
-// message, which the broker publishes itself to the topic ciphermq.canary.
+// The dashboard: draws what /v1/status tells once a second. No library, nothing from elsewhere. It reads, but for the test
+// message, which the broker publishes itself to the topic ciphermq.canary, and for what an admin's token lets it ask of the agent.
 "use strict";
 
 const STAGES = ["ingest", "encryptor", "dispatcher"];
@@ -172,7 +172,7 @@ function plot(canvas, series) {
   canvas.height = height * scale;
   const draw = canvas.getContext("2d");
   draw.scale(scale, scale);
-  const top = Math.max(1e-9, ...series.flat().filter((value) => value !== null)) * 1.1;
+  const top = (Math.max(0, ...series.flat().filter((value) => value !== null)) || 1) * 1.1;
   draw.fillStyle = style.getPropertyValue("--soft");
   draw.strokeStyle = style.getPropertyValue("--line");
   draw.font = "12px system-ui, sans-serif";
@@ -228,11 +228,12 @@ function draw(state) {
       p99(state, before, "dispatcher", "delivery")]);
   }
   drawPlots();
+  before = state;
+  operating.show();
   const down = STAGES.filter((stage) => state.live[stage] === 0);
   const connection = $("connection");
   text(connection, down.length > 0 ? `no ${down.join(", no ")}` : state.log.health === "ok" ? "all stages run" : `log: ${state.log.health}`);
   connection.className = down.length > 0 || state.log.health !== "ok" ? "state down" : "state";
-  before = state;
 }
 
 // ---- live ----
@@ -247,16 +248,19 @@ function connect() {
     if (said.state) draw(said.state);
     if (said.published) waiting.published(said.published);
     if (said.refused) waiting.refused(said.refused);
+    if (said.operation) operating.heard(said.operation);
   };
   socket.onopen = () => {
     opened = true;
     retryMs = 250;
-    $("token-section").hidden = true;
+    text($("token-title"), "Token");
+    if (token !== "") operating.ask({ do: "watch" });
   };
   socket.onclose = () => {
     text($("connection"), opened || before ? "connection lost, trying again" : "no connection");
     $("connection").className = "state down";
     if (!opened) askForToken();
+    operating.lost();
     setTimeout(connect, retryMs);
     retryMs = Math.min(5000, retryMs * 2);
   };
@@ -266,7 +270,8 @@ function connect() {
 async function askForToken() {
   try {
     const answer = await fetch("/v1/status", token === "" ? {} : { headers: { Authorization: `Bearer ${token}` } });
-    $("token-section").hidden = answer.status !== 401 && answer.status !== 403;
+    const wanted = answer.status === 401 || answer.status === 403;
+    text($("token-title"), wanted ? "This broker wants a token" : "Token");
   } catch (error) {
     // nobody is there: the next attempt will tell
   }
@@ -327,6 +332,77 @@ $("test").onsubmit = (event) => {
     waiting.look();
   };
   reader.onerror = () => waiting.tell(`reading ${CANARY} was refused`);
+};
+
+// ---- restart and scale: asked of the agent, through the dispatcher, which looks at the token each time ----
+
+const operating = {
+  wanted: null, opener: null, running: false, allowed: false,
+  ask(operation) {
+    if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ operate: operation }));
+  },
+  show() {
+    for (const place of document.querySelectorAll(".operate")) {
+      const count = before ? before.live[place.dataset.stage] : 0;
+      place.hidden = !this.allowed;
+      for (const button of place.children)
+        button.disabled = this.running || (button.dataset.do === "less" && count <= 1) || (button.dataset.do === "more" && count >= 8);
+    }
+  },
+  named(one) {
+    if (one.do === "scale") return `scale ${one.stage} to ${one.count}`;
+    return one.instance === null ? `restart ${one.stage}` : `restart ${one.stage} ${one.instance}`;
+  },
+  heard(said) {
+    const place = $("operation");
+    this.running = said.state === "running";
+    if (said.state === "denied" || said.state === "absent") this.allowed = false;
+    else this.allowed = true;
+    const what = said.do === undefined ? "" : `${this.named(said)}, asked by ${said.by}: `;
+    const text_ = said.text === "" ? "" : said.do === undefined ? said.text : `: ${said.text}`;
+    text(place, said.state === "idle" ? "" : said.do === undefined ? text_ : `${what}${said.state}${text_}`);
+    place.className = said.state === "done" ? "state" : said.state === "running" ? "" : "state down";
+    if (!this.allowed) this.close();
+    this.show();
+  },
+  lost() {
+    this.running = false;
+    this.allowed = false;
+    this.close();
+    this.show();
+  },
+  sure(operation, opener) {
+    this.wanted = operation;
+    this.opener = opener;
+    text($("sure-text"), operation.do === "restart"
+      ? `Restart ${operation.stage}, one instance after the other? Nothing that was acknowledged is lost.`
+      : `Run ${operation.count} of ${operation.stage}?`);
+    $("sure").hidden = false;
+    $("sure-yes").focus();
+  },
+  close() {
+    if (!$("sure").hidden && this.opener) this.opener.focus();
+    $("sure").hidden = true;
+    this.wanted = null;
+  },
+};
+
+for (const place of document.querySelectorAll(".operate")) {
+  place.onclick = (event) => {
+    const button = event.target.closest("button"), stage = place.dataset.stage;
+    if (!button || !before) return;
+    const count = before.live[stage] + (button.dataset.do === "more" ? 1 : -1);
+    operating.sure(button.dataset.do === "restart" ? { do: "restart", stage, instance: null } : { do: "scale", stage, count }, button);
+  };
+}
+$("sure-yes").onclick = () => {
+  const operation = operating.wanted;
+  operating.close();
+  if (operation) operating.ask(operation);
+};
+$("sure-no").onclick = () => operating.close();
+$("sure").onkeydown = (event) => {
+  if (event.key === "Escape") operating.close();
 };
 
 window.addEventListener("resize", drawPlots);

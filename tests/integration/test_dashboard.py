@@ -4,14 +4,22 @@ green again; light and dark, keyboard, a phone's width. Screenshots are left in 
 import http.client
 import json
 import os
+import pwd
 import re
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
 from broker import HOST, Broker, find_build, wait_until  # noqa: E402
 from browser import Browser  # noqa: E402
+from home import SOURCES, Home  # noqa: E402
+from tokens import TokenFile  # noqa: E402
+from wsclient import WsClient  # noqa: E402
 from v1client import V1Client  # noqa: E402
 
 TAB, ENTER = 9, 13
@@ -185,6 +193,195 @@ class Files(unittest.TestCase):
             shown, told = json.loads(body)["state"], broker.status()
             self.assertEqual((shown["broker"], shown["live"]), (told["broker"], told["live"]))
             self.assertEqual(set(shown), set(told))
+
+
+class Operate(unittest.TestCase):
+    """A broker under its real supervisord, with tokens and the agent of deploy/supervisord.conf."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.place = tempfile.mkdtemp(prefix="cmq-operate-")
+        cls.addClassCleanup(shutil.rmtree, cls.place)
+        cls.tokens = TokenFile(cls.place)
+        cls.home = Home(find_build(), settings={"tokens.file": cls.tokens.path, "agent.jobs_rate_max": 100}).start()
+        cls.addClassCleanup(cls.home.stop)
+        cls.admin = cls.tokens.add("ops-1", admin=True, subscribe=">")
+        cls.looker = cls.tokens.add("looker", subscribe=">")
+        cls.browser = Browser()
+        cls.addClassCleanup(cls.browser.close)
+
+    def page(self, token):
+        page = self.browser.open(f"http://{HOST}:{self.home.ws_port}/")
+        page.wait("document.querySelector('#token-title').textContent === 'This broker wants a token'")
+        page.evaluate(f"document.querySelector('#token-text').value = {json.dumps(token)}")
+        page.evaluate("document.querySelector('#token button').click()")
+        page.wait("document.querySelectorAll('#instances tr').length >= 3")
+        return page
+
+    @staticmethod
+    def told(page, words):
+        return page.wait(f"document.querySelector('#operation').textContent.includes({json.dumps(words)}) && "
+                         "document.querySelector('#operation').textContent")
+
+    @staticmethod
+    def click(page, stage, what):
+        """The button, then its question."""
+        button = f"document.querySelector('.operate[data-stage={stage}] [data-do={what}]')"
+        page.wait(f"{button}.closest('.operate').hidden === false && !{button}.disabled")
+        page.evaluate(f"{button}.click()")
+        page.wait("document.activeElement.id === 'sure-yes'")
+        page.evaluate("document.querySelector('#sure-yes').click()")
+
+    def pids(self, stage):
+        return [one["pid"] for one in self.home.status()["instances"] if one["stage"] == stage and one["alive"]]
+
+    def log(self, name):
+        with open(os.path.join(self.home.directory, "log", name), encoding="utf-8") as log:
+            return log.read()
+
+    def command(self, token, operation):
+        """The answer to one operation on the board's WebSocket."""
+        client = WsClient(HOST, self.home.ws_port, "/v1/status", subprotocol="ciphermq.status.json",
+                          headers=["Authorization: Bearer " + token])
+        try:
+            client.send(json.dumps({"operate": operation}).encode())
+            while True:
+                said = json.loads(client.receive(20))
+                if "operation" in said:
+                    return said["operation"]
+        finally:
+            client.close()
+
+    def ask(self, request, directory=None):
+        """All that the agent says to these bytes."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(30)
+            client.connect(os.path.join(directory or os.path.join(self.home.directory, "run"), "agent.sock"))
+            said = b""
+            try:
+                client.sendall(request)
+            except BrokenPipeError:
+                pass  # it was refused before it said anything
+            try:
+                while piece := client.recv(65536):
+                    said += piece
+            except ConnectionResetError:
+                pass  # it was closed before all was read; what it was told came first
+        return [json.loads(line) for line in said.splitlines()]
+
+    def test_1_without_the_right_admin_there_is_no_button_and_no_way_around(self):
+        page = self.page(self.looker)
+        self.told(page, "no right admin")
+        self.assertEqual(page.evaluate("[...document.querySelectorAll('.operate')].filter((one) => !one.hidden).length"), 0)
+        before = self.pids("encryptor")
+        for operation in ({"do": "restart", "stage": "encryptor", "instance": None}, {"do": "watch"},
+                          {"do": "scale", "stage": "ingest", "count": 2}):
+            self.assertEqual(self.command(self.looker, operation)["state"], "denied")
+        self.assertEqual(self.pids("encryptor"), before)
+        self.assertNotIn("ev=operation", self.log("agent.log"))
+
+    def test_2_encryptor_is_restarted_and_scaled_from_the_page(self):
+        page = self.page(self.admin)
+        before = self.pids("encryptor")
+        self.click(page, "encryptor", "restart")
+        self.assertIn("restart encryptor, asked by ops-1: done", self.told(page, "done"))
+        after = self.pids("encryptor")
+        self.assertEqual(len(after), 1)
+        self.assertNotEqual(after, before)
+        page.wait(f"before.instances.some((one) => one.stage === 'encryptor' && one.alive && one.pid === {after[0]})")
+        self.click(page, "encryptor", "more")
+        self.told(page, "scale encryptor to 2, asked by ops-1: done: encryptor: 2 running")
+        self.assertEqual(self.home.alive("encryptor"), [0, 1])
+        page.wait("document.querySelectorAll('#stage-encryptor li:not(.down)').length === 2")
+        page.size(360, 740, phone=True)
+        self.assertLessEqual(page.evaluate("document.scrollingElement.scrollWidth"), 360)
+        page.screenshot(shots("operate-phone"))
+        page.size(1200, 900)
+        self.click(page, "encryptor", "less")
+        self.told(page, "scale encryptor to 1, asked by ops-1: done: encryptor: 1 running")
+        self.assertEqual(self.home.alive("encryptor"), [0])
+        for name in ("agent.log", "dispatcher-0.log"):
+            self.assertRegex(self.log(name), r"ev=operation .*by=\S*ops-1\S* do=scale stage=encryptor count=2 state=")
+            self.assertNotIn(self.admin, self.log(name))
+
+    def test_3_page_hears_the_end_of_a_restart_of_its_own_dispatcher(self):
+        page = self.page(self.admin)
+        before = self.pids("dispatcher")
+        self.click(page, "dispatcher", "restart")
+        self.told(page, "restart dispatcher, asked by ops-1: done")
+        self.assertNotEqual(self.pids("dispatcher"), before)
+
+    def test_4_right_is_asked_for_at_each_command(self):
+        self.assertEqual(self.command(self.admin, {"do": "stop", "stage": "encryptor"})["state"], "refused")
+        self.assertEqual(self.command(self.admin, {"do": "scale", "stage": "encryptor", "count": 9})["state"], "refused")
+        self.assertIn(self.command(self.admin, {"do": "watch"})["state"], ("idle", "done"))
+
+    def test_5_agent_refuses_what_it_does_not_understand(self):
+        for request in (b"\n", b"restart encryptor\n", b'{"do":"scale","stage":"ingest","count":9}\n', b"\xff\0\n",
+                        b'{"do":"restart","stage":"ingest:0"}\n', b"x" * 5000):
+            self.assertEqual([one["state"] for one in self.ask(request)], ["refused"], request)
+        self.assertIn(self.ask(b'{"do":"watch"}\n')[0]["state"], ("idle", "done"))
+
+    def test_5_agent_does_one_operation_at_a_time(self):
+        with socket.socket(socket.AF_UNIX) as first:
+            first.connect(os.path.join(self.home.directory, "run", "agent.sock"))
+            first.sendall(b'{"do":"restart","stage":"ingest","instance":0}\n')
+            self.assertIn(b'"running"', first.recv(1024))
+            self.assertEqual(self.ask(b'{"do":"restart","stage":"ingest"}\n')[0]["state"], "refused")
+            self.assertEqual(self.ask(b'{"do":"watch"}\n')[-1]["state"], "done")
+
+    def test_5_agent_obeys_one_user_and_so_many_operations_a_minute(self):
+        words = [os.path.join(find_build(), "deploy", "ctl", "ciphermqctl"), "--config", self.home.config]
+        foreign = "nobody" if os.getuid() != pwd.getpwnam("nobody").pw_uid else "root"
+        for settings, request, said in ((f"agent.user={foreign}", b'{"do":"watch"}\n', "agent.user"),
+                                        ("agent.request_ms=10", b"", "agent.request_ms"),
+                                        ("agent.jobs_rate_max=1", b'{"do":"scale","stage":"ingest","count":1}\n', "rate_max")):
+            with tempfile.TemporaryDirectory() as directory:
+                agent = subprocess.Popen([*words, "--set", f"common.run_dir={directory}", "--set", settings, "agent",
+                                          "--supervisor-conf", "/nonexistent"], stderr=subprocess.PIPE, text=True)
+                try:
+                    self.assertIn("ev=ready", agent.stderr.readline())
+                    answers = [self.ask(request, directory), self.ask(request, directory)]
+                    self.assertEqual(answers[1][0]["state"], "refused")
+                    self.assertIn(said, answers[1][0]["text"])
+                finally:
+                    agent.terminate()
+                    agent.communicate(timeout=20)
+                self.assertEqual(agent.returncode, 0)
+                self.assertNotIn("agent.sock", os.listdir(directory))
+
+    def test_6_page_names_the_fix_when_no_agent_runs(self):
+        lib = f". {SOURCES}/deploy/lib.sh; cmq_home_env; cmq_stop_env; cmq_super"
+        page = self.page(self.admin)
+        page.wait("!document.querySelector('.operate').hidden")
+
+        def supervise(word):
+            subprocess.run(["bash", "-c", f"{lib} {word} agent"], check=True, capture_output=True, timeout=60,
+                           env={**os.environ, "CIPHERMQ_HOME": self.home.directory, "CIPHERMQ_BUILD": self.home.build})
+        supervise("stop")
+        self.click(page, "encryptor", "restart")
+        self.assertIn("ciphermq-agent", self.told(page, "no agent runs"))
+        page.wait("[...document.querySelectorAll('.operate')].every((one) => one.hidden)")
+        supervise("start")
+
+    def test_7_revoked_token_operates_no_more(self):
+        page = self.page(self.admin)
+        page.wait("!document.querySelector('.operate').hidden")
+        self.tokens.revoke("ops-1")
+        page.wait("[...document.querySelectorAll('.operate')].every((one) => one.hidden)")
+
+
+class Open(unittest.TestCase):
+    def test_without_tokens_the_page_only_looks(self):
+        with Broker(find_build()) as broker:
+            client = WsClient(HOST, broker.ws_port, "/v1/status", subprotocol="ciphermq.status.json")
+            client.send(json.dumps({"operate": {"do": "watch"}}).encode())
+            said = {}
+            while "operation" not in said:
+                said = json.loads(client.receive(20))
+            client.close()
+            self.assertEqual(said["operation"]["state"], "denied")
+            self.assertIn("tokens.file", said["operation"]["text"])
 
 
 if __name__ == "__main__":
