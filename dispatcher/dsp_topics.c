@@ -511,8 +511,11 @@ int dsp_topics_callback(struct dsp_topics *topics, struct lws *wsi, enum lws_cal
         return reason == LWS_CALLBACK_ESTABLISHED ? on_established(topics, wsi) : 0;
     switch ((int)reason) { /* int: the library's list is long and grows */
     case LWS_CALLBACK_HTTP_WRITEABLE:
-    case LWS_CALLBACK_SERVER_WRITEABLE:
         return on_writeable(conn);
+    case LWS_CALLBACK_SERVER_WRITEABLE:
+        return dsp_guard_is_closing(wsi) ? 0 : on_writeable(conn);
+    case LWS_CALLBACK_TIMER: /* the close was not answered */
+        return -1;
     case LWS_CALLBACK_RECEIVE:
         return on_received(conn, bytes);
     case LWS_CALLBACK_RECEIVE_PONG:

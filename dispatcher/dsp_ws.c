@@ -216,7 +216,9 @@ static int root_callback(struct lws *wsi, enum lws_callback_reasons reason, void
         dsp_ws_start_timers(ws);
         return dsp_client_established(ws, user, wsi);
     case LWS_CALLBACK_SERVER_WRITEABLE:
-        return dsp_client_writeable(ws, user);
+        return dsp_guard_is_closing(wsi) ? 0 : dsp_client_writeable(ws, user);
+    case LWS_CALLBACK_TIMER: /* the close was not answered */
+        return -1;
     case LWS_CALLBACK_RECEIVE:
         return dsp_client_received(ws, user, bytes);
     case LWS_CALLBACK_RECEIVE_PONG:

@@ -409,7 +409,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
         on_established(board, user, wsi);
         return 0;
     case LWS_CALLBACK_SERVER_WRITEABLE:
-        return on_writeable(board, user);
+        return dsp_guard_is_closing(wsi) ? 0 : on_writeable(board, user);
     case LWS_CALLBACK_RECEIVE:
         return on_received(board, user, in, bytes);
     case LWS_CALLBACK_RECEIVE_PONG:
@@ -421,8 +421,8 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_CLOSED:
         on_closed(board, user);
         return 0;
-    default:
-        return 0;
+    default: /* a timer's is that of dsp_guard_is_closing */
+        return reason == LWS_CALLBACK_TIMER ? -1 : 0;
     }
 }
 

@@ -91,6 +91,14 @@ bool dsp_guard_look(struct dsp_guard *guard, const struct dsp_guard_limits *limi
     return guard->strikes < STRIKES_MAX;
 }
 
+bool dsp_guard_is_closing(struct lws *wsi)
+{
+    if (lws_get_close_length(wsi) == 0)
+        return false;
+    lws_set_timer_usecs(wsi, (lws_usec_t)DSP_CLOSE_ANSWER_MS * LWS_US_PER_MS);
+    return true;
+}
+
 static bool blames_peer(unsigned code)
 {
     switch (code) {

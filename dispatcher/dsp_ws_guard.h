@@ -51,6 +51,12 @@ static inline void dsp_guard_sent(struct dsp_guard *guard, size_t bytes)
 CMQ_MUST_USE bool dsp_guard_look(struct dsp_guard *guard, const struct dsp_guard_limits *limits,
                                  struct lws *wsi, uint64_t now_ns);
 
+/* LWS_CALLBACK_SERVER_WRITEABLE of a WebSocket comes here first. True: it is being closed, there is nothing more to write. The
+ * library asks all the same once the close frame is out; who closes once more then ends the connection at once, and if the peer is
+ * sending, the kernel throws the close frame away. So the peer has this long to answer;
+ * then comes LWS_CALLBACK_TIMER, which nothing else uses. */
+#define DSP_CLOSE_ANSWER_MS 200u
+bool dsp_guard_is_closing(struct lws *wsi);
 /* The peer sent a close frame. */
 static inline void dsp_guard_peer_closed(struct dsp_guard *guard)
 {

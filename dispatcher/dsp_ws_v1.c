@@ -318,7 +318,9 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, struct cl
         on_established(v1, client, wsi, format);
         return 0;
     case LWS_CALLBACK_SERVER_WRITEABLE:
-        return on_writeable(v1, client);
+        return dsp_guard_is_closing(wsi) ? 0 : on_writeable(v1, client);
+    case LWS_CALLBACK_TIMER: /* the close was not answered */
+        return -1;
     case LWS_CALLBACK_RECEIVE:
         return on_received(client, in, bytes);
     case LWS_CALLBACK_RECEIVE_PONG:

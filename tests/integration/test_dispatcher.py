@@ -12,6 +12,7 @@ import concurrent.futures
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -96,6 +97,15 @@ def quietly(client, seconds=0.2):
             got += json.loads(client.receive(seconds))
     except TimeoutError:
         return got
+
+
+def quietly_raw(client):
+    """Reads whatever comes until nothing does."""
+    try:
+        while True:
+            client.receive(0.3)
+    except TimeoutError:
+        pass
 
 
 def closed_code(client, seconds=WAIT_S):
@@ -430,6 +440,28 @@ class Dispatcher(unittest.TestCase):
         self.assertEqual(got, numbered(0, 100000, 100))
         client.close()
         self.finish(broker)
+
+    def test_close_frame_reaches_a_client_that_goes_on_sending(self):
+        for path, subprotocol, code in (("/", None, 1001), ("/v1/ws", "ciphermq.v1.json", 3001),
+                                        ("/t/default/ws", None, 3001), ("/v1/status", "ciphermq.status.json", 3001)):
+            with self.subTest(path):
+                broker = self.broker()
+                client = connect(broker, path=path, subprotocol=subprotocol)
+                if path == "/v1/ws":
+                    client.send(b'{"id":1,"connect":{}}')
+                    client.receive(WAIT_S)
+                self.wait_counter(broker, "clients", 1)
+                process = broker.processes[("dispatcher", 0)]
+                quietly_raw(client)
+                broker.signal("dispatcher", 0, signal.SIGTERM)
+                self.assertTrue(select.select([client], [], [], WAIT_S)[0], "the close frame")
+                for number in range(2, 22):
+                    client.send(b'{"id":%d,"ping":{}}' % number)
+                self.assertEqual(closed_code(client), code)
+                self.assertEqual(process.child.wait(WAIT_S), 0)
+                broker.spawn("dispatcher", 0)
+                broker.wait_ready()
+                self.finish(broker)
 
     def test_drain_ends_at_its_deadline_although_a_client_takes_nothing(self):
         broker = self.broker(settings={"common.drain_ms": 300, "dispatcher.frame_bytes_max": 1 << 20})
