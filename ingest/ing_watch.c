@@ -2,6 +2,8 @@
 
 #include <sys/socket.h>
 
+enum { LATE_MIN = 32, LATE_PART = 32 }; /* of those that are watched, ended by a sweep */
+
 void ing_watch_init(struct ing_watch *watch, uint64_t grace_ns, uint64_t body_bytes_per_s)
 {
     cmq_assert(body_bytes_per_s != 0);
@@ -62,12 +64,19 @@ static bool has_ended(struct ing_watched *entry, uint64_t deadline_ns)
     return was_at_end && entry->at_end;
 }
 
+/* Thousands that came together are late together, and come again together: all at once they would keep everybody waiting. */
+static size_t late_max(const struct ing_watch *watch)
+{
+    return LATE_MIN + watch->count / LATE_PART;
+}
+
 size_t ing_watch_sweep(struct ing_watch *watch, uint64_t now_ns)
 {
     size_t late = 0;
     /* Under the mutex no entry is removed, so no fd can have been closed and used again. */
     pthread_mutex_lock(&watch->mutex);
-    for (struct ing_watched *entry = watch->first; entry != NULL; entry = entry->next) {
+    const size_t room = late_max(watch);
+    for (struct ing_watched *entry = watch->first; entry != NULL && late < room; entry = entry->next) {
         uint64_t deadline_ns = atomic_load_explicit(&entry->deadline_ns, memory_order_relaxed);
         if (entry->shut || deadline_ns == ING_WATCH_BUSY)
             continue;

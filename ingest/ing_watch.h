@@ -47,7 +47,7 @@ void ing_watch_fini(struct ing_watch *watch);
 /* Both return how many there are now. */
 size_t ing_watch_add(struct ing_watch *watch, struct ing_watched *entry, int fd);
 size_t ing_watch_remove(struct ing_watch *watch, struct ing_watched *entry);
-/* Shuts late sockets down; returns how many of them had missed their deadline. */
+/* Shuts late sockets down, of very many a part; returns how many of them had missed their deadline. */
 size_t ing_watch_sweep(struct ing_watch *watch, uint64_t now_ns);
 
 static inline void ing_watch_set(struct ing_watched *entry, uint64_t deadline_ns)

@@ -62,6 +62,39 @@ static void only_late_sockets_are_shut_down(void **state)
     close_all(&fixture);
 }
 
+static void very_many_late_sockets_are_shut_down_in_parts(void **state)
+{
+    (void)state;
+    enum { MANY = 320 };
+    static struct ing_watched entries[MANY];
+    static int peers[MANY];
+    struct ing_watch watch;
+    size_t late = 0, shut = 0;
+    ing_watch_init(&watch, CMQ_NS_PER_S, 65536);
+    for (size_t i = 0; i < MANY; i++) {
+        int pair[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+        peers[i] = pair[1];
+        (void)ing_watch_add(&watch, &entries[i], pair[0]);
+        ing_watch_set(&entries[i], 1);
+    }
+    for (unsigned sweeps = 0; late < MANY; sweeps++) {
+        const size_t now = ing_watch_sweep(&watch, 5);
+        assert_in_range(now, 1, MANY / 4);
+        late += now;
+    }
+    assert_int_equal(late, MANY);
+    assert_int_equal(ing_watch_sweep(&watch, 5), 0);
+    for (size_t i = 0; i < MANY; i++) {
+        shut += is_shut(peers[i]);
+        (void)ing_watch_remove(&watch, &entries[i]);
+        (void)close(entries[i].fd);
+        (void)close(peers[i]);
+    }
+    assert_int_equal(shut, MANY);
+    ing_watch_fini(&watch);
+}
+
 static void entries_leave_in_any_order(void **state)
 {
     (void)state;
@@ -129,6 +162,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_late_sockets_are_shut_down),
+        cmocka_unit_test(very_many_late_sockets_are_shut_down_in_parts),
         cmocka_unit_test(entries_leave_in_any_order),
         cmocka_unit_test(a_socket_at_its_end_is_late_in_the_second_sweep),
         cmocka_unit_test(bytes_that_are_not_read_yet_keep_a_socket_open),
