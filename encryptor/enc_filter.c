@@ -154,14 +154,58 @@ static enum cmq_err reserve_plain(struct hand *hand, size_t bytes)
     return CMQ_OK;
 }
 
-/* What makes two messages the same one: everything but the id and the time at which they expire. */
-static enum cmq_err digest_message(struct enc_filter *filter, const struct cmq_message_full *message,
-                                   uint8_t ret_digest[CMQ_DIGEST_BYTES])
+/* All but the id and the time of expiry makes a message what it is. Headers begin with another byte than sizes. */
+static enum cmq_err add_message(struct enc_filter *filter, const struct cmq_message_full *message)
 {
     const uint64_t sizes[] = {message->text, message->body.bytes, message->type.bytes};
     const struct cmq_span pieces[] = {cmq_span_make(sizes, sizeof sizes), message->body, message->type,
                                       message->headers};
-    return cmq_digest_sha256(filter->digest, pieces, CMQ_COUNT_OF(pieces), ret_digest);
+    enum cmq_err err = CMQ_OK;
+    for (size_t i = 0; err == CMQ_OK && i < CMQ_COUNT_OF(pieces); i++)
+        err = cmq_digest_add(filter->digest, pieces[i]);
+    return err;
+}
+
+static enum cmq_err digest_message(struct enc_filter *filter, const struct cmq_message_full *message,
+                                   uint8_t ret_digest[CMQ_DIGEST_BYTES])
+{
+    enum cmq_err err = cmq_digest_begin(filter->digest);
+    if (err == CMQ_OK)
+        err = add_message(filter, message);
+    return err == CMQ_OK ? cmq_digest_end(filter->digest, ret_digest) : err;
+}
+
+static enum cmq_err find_expiry(struct cmq_span messages, uint32_t count, bool *ret_found)
+{
+    struct cmq_mp_reader reader;
+    struct cmq_message_full message = {.expiry_ms = 0};
+    enum cmq_err err = CMQ_OK;
+    cmq_mp_reader_init(&reader, messages);
+    for (uint32_t i = 0; err == CMQ_OK && message.expiry_ms == 0 && i < count; i++)
+        err = cmq_message_read(&reader, &message);
+    *ret_found = message.expiry_ms != 0;
+    return err;
+}
+
+/* Of a request with a key, whose messages have no ids. A time to live counts from each try, so it makes no other request. */
+static enum cmq_err digest_request(struct enc_filter *filter, struct cmq_span messages, uint32_t count,
+                                   uint8_t ret_digest[CMQ_DIGEST_BYTES])
+{
+    struct cmq_mp_reader reader;
+    struct cmq_message_full message;
+    bool expires;
+    enum cmq_err err = find_expiry(messages, count, &expires);
+    if (err == CMQ_OK && !expires)
+        return cmq_digest_sha256(filter->digest, &messages, 1, ret_digest);
+    if (err == CMQ_OK)
+        err = cmq_digest_begin(filter->digest);
+    cmq_mp_reader_init(&reader, messages);
+    for (uint32_t i = 0; err == CMQ_OK && i < count; i++) {
+        err = cmq_message_read(&reader, &message);
+        if (err == CMQ_OK)
+            err = add_message(filter, &message);
+    }
+    return err == CMQ_OK ? cmq_digest_end(filter->digest, ret_digest) : err;
 }
 
 static enum cmq_err take_message(struct enc_filter *filter, struct cmq_mp_reader *reader)
@@ -199,7 +243,7 @@ static enum cmq_err open_unit(struct enc_filter *filter, struct unit *unit)
     err = cmq_message_key_read(&reader, unit->sealed.flags, &unit->key);
     if (err == CMQ_OK && unit->key.bytes > 0) {
         const struct cmq_span rest = cmq_span_make(reader.next, cmq_mp_left(&reader));
-        err = cmq_digest_sha256(filter->digest, &rest, 1, unit->key_digest);
+        err = digest_request(filter, rest, unit->sealed.count, unit->key_digest);
     }
     for (uint32_t i = 0; err == CMQ_OK && i < unit->sealed.count; i++)
         err = take_message(filter, &reader);

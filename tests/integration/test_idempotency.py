@@ -53,6 +53,23 @@ class Idempotency(Case):
         self.same(reader.items(reader.subscribe("t", since="earliest"), 4), ["one", "three", "four", "end"])
         self.stop(broker)
 
+    def test_time_to_live_counts_from_each_try_and_makes_no_other_request(self):
+        broker = self.broker()
+        client = self.http(broker)
+        batch = [{"data": "b", "ttl_ms": 600000}, {"data": "c", "type": "x/y", "ttl_ms": 600000}, "d"]
+        for path, body, kind in (("/v1/topics/t", "a", "text/plain"), ("/v1/topics/t/batch", batch, "application/json")):
+            replies = []
+            while len({reply.headers["date"] for reply in replies}) < 2:    # tries of different seconds
+                replies.append(client.post(path, body, kind, Idempotency_Key="k" + path, CMQ_TTL="10m"))
+                self.assertEqual(replies[-1].status, 200, replies[-1])
+                time.sleep(0.1)     # the pace of trying
+            self.assertEqual({replies[0].body["id"]}, {reply.body["id"] for reply in replies})
+            self.assertTrue(all(reply.body["duplicate"] for reply in replies[1:]))
+        for other in (batch[:2], batch[::-1], [{**batch[0], "data": "B"}, *batch[1:]], [batch[0], {**batch[1], "type": "x/z"}, "d"]):
+            client = self.http(broker)
+            self.assertEqual(client.post("/v1/topics/t/batch", other, Idempotency_Key="k/v1/topics/t/batch", CMQ_TTL="10m").status, 409)
+        self.stop(broker)
+
     def test_ids_of_messages_leave_out_what_is_known(self):
         broker = self.broker()
         client = self.http(broker)
