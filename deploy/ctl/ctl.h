@@ -49,8 +49,11 @@ struct ctl {
     const char *type, *key, *ack, *ttl; /* pub */
     bool lines;                         /* pub */
     bool keys;                          /* backup */
-    bool check, force;                  /* restore */
-    char bearer[64];                    /* of --token-file; "": none */
+    struct {
+        uint64_t seconds, connections, batch, bytes, rate, messages; /* rate 0: as fast as it goes */
+    } bench;
+    bool check, force; /* restore */
+    char bearer[64];   /* of --token-file; "": none */
     struct ctl_token_options token;
     const char *words[4]; /* the command's own arguments */
     unsigned word_count;
@@ -86,6 +89,7 @@ int ctl_groups(struct ctl *ctl);
 int ctl_consume(struct ctl *ctl);
 int ctl_drain(struct ctl *ctl);
 int ctl_agent(struct ctl *ctl);
+int ctl_bench(struct ctl *ctl);
 
 /* Groups, the largest lag first, and the newest warnings and errors, as text; nothing where there are none. */
 CMQ_MUST_USE enum cmq_err ctl_print_names(const struct cmq_sight *sight, size_t groups_max,

@@ -132,6 +132,20 @@ static const struct argp_option groups_options[] = {
     {0}};
 static const struct argp_option drain_options[] = {
     COMMON_OPTIONS, {"json", CTL_OPTION_JSON, NULL, 0, "one JSON object", 0}, SUPERVISOR_OPTIONS, {0}};
+static const struct argp_option bench_options[] = {
+    COMMON_OPTIONS,
+    TOKEN_OPTION,
+    {"json", CTL_OPTION_JSON, NULL, 0, "one JSON object", 0},
+    {"seconds", CTL_OPTION_SECONDS, "N", 0, "how long to publish, 1 to 600 (default 5)", 0},
+    {"connections", CTL_OPTION_CONNECTIONS, "N", 0,
+     "publishers, each with a POST on its way, 1 to 64 (default 4)", 0},
+    {"batch", CTL_OPTION_BATCH, "N", 0, "messages a POST, 1 to 20000 (default 100)", 0},
+    {"bytes", CTL_OPTION_BYTES, "N", 0, "bytes a message, 64 to 65536 (default 100)", 0},
+    {"rate", CTL_OPTION_RATE, "N", 0, "POSTs a second of all together (default: as fast as it goes)", 0},
+    {"messages", CTL_OPTION_MESSAGES, "N", 0, "end after so many (default 1000000)", 0},
+    {"ack", CTL_OPTION_ACK, "accepted|durable", 0, "what a reply waits for (default: the broker's)", 0},
+    {0}};
+
 static const struct ctl_option_place places[] = {
     {CTL_OPTION_JSON, CTL_PLACE_FLAG, offsetof(struct ctl, json), 0, 0, 0},
     {CTL_OPTION_SAMPLE, CTL_PLACE_FLAG, offsetof(struct ctl, sample), 0, 0, 0},
@@ -156,6 +170,12 @@ static const struct ctl_option_place places[] = {
     {CTL_OPTION_IDLE, CTL_PLACE_NUMBER, offsetof(struct ctl, idle_ms), 1, 86400, 1000},
     {CTL_OPTION_RECORDS, CTL_PLACE_FLAG, offsetof(struct ctl, records), 0, 0, 0},
     {CTL_OPTION_TO, CTL_PLACE_TEXT, offsetof(struct ctl, to), 0, 0, 0},
+    {CTL_OPTION_SECONDS, CTL_PLACE_NUMBER, offsetof(struct ctl, bench.seconds), 1, 600, 1},
+    {CTL_OPTION_CONNECTIONS, CTL_PLACE_NUMBER, offsetof(struct ctl, bench.connections), 1, 64, 1},
+    {CTL_OPTION_BATCH, CTL_PLACE_NUMBER, offsetof(struct ctl, bench.batch), 1, 20000, 1},
+    {CTL_OPTION_BYTES, CTL_PLACE_NUMBER, offsetof(struct ctl, bench.bytes), 64, 65536, 1},
+    {CTL_OPTION_RATE, CTL_PLACE_NUMBER, offsetof(struct ctl, bench.rate), 1, 1000000, 1},
+    {CTL_OPTION_MESSAGES, CTL_PLACE_NUMBER, offsetof(struct ctl, bench.messages), 1, 1000000000, 1},
     {CTL_OPTION_ADMIN, CTL_PLACE_FLAG, offsetof(struct ctl, token.admin), 0, 0, 0},
     {CTL_OPTION_EXPIRES, CTL_PLACE_TEXT, offsetof(struct ctl, token.expires), 0, 0, 0},
     {CTL_OPTION_MESSAGES_RATE, CTL_PLACE_TEXT, offsetof(struct ctl, token.messages_rate), 0, 0, 0},
@@ -271,6 +291,17 @@ const struct ctl_command ctl_commands[] = {
      .run = ctl_top,
      .options = top_options,
      .examples = "top --json --count 1\tone second, as one JSON object\n"},
+    {.name = "bench",
+     .words = "",
+     .about = "Publish to a topic of its own, read it back, and tell how fast that was. The messages stay in "
+              "the log until retention takes them; after ten minutes nobody gets them any more.",
+     .needs_conf = true,
+     .run = ctl_bench,
+     .options = bench_options,
+     .failed = "a message was lost, came twice or out of order",
+     .examples = "bench --seconds 10\t4 publishers, 100 messages a POST\n"
+                 "bench --batch 1 --connections 64\tsingle messages\n"
+                 "bench --rate 100 --batch 1\tthe latency at a rate that the broker takes easily\n"},
     {.name = "pub",
      .words = "TOPIC [MESSAGE]",
      .about = "Publish a message, or standard input as one.",

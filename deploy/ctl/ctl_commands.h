@@ -39,6 +39,12 @@ enum ctl_option_key {
     CTL_OPTION_IDLE,
     CTL_OPTION_RECORDS,
     CTL_OPTION_TO,
+    CTL_OPTION_SECONDS,
+    CTL_OPTION_CONNECTIONS,
+    CTL_OPTION_BATCH,
+    CTL_OPTION_BYTES,
+    CTL_OPTION_RATE,
+    CTL_OPTION_MESSAGES,
     CTL_OPTION_PUBLISH, /* this and the next two in the order of enum cmq_right */
     CTL_OPTION_SUBSCRIBE,
     CTL_OPTION_CONSUME,

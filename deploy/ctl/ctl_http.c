@@ -36,6 +36,18 @@ void ctl_http_common(const struct ctl *ctl, CURL *curl, const char *url)
     }
 }
 
+/* A handle of libcurl under another name, so that nobody else needs its header. */
+struct ctl_link *ctl_link_new(void)
+{
+    return (struct ctl_link *)curl_easy_init();
+}
+
+void ctl_link_free(struct ctl_link *link)
+{
+    if (link != NULL)
+        curl_easy_cleanup((CURL *)link);
+}
+
 struct receiving {
     const struct ctl_request *request;
     struct ctl_answer *answer;
@@ -91,9 +103,11 @@ enum cmq_err ctl_http(const struct ctl *ctl, const struct ctl_request *request, 
 {
     struct ctl_answer answer = {.status = 0};
     struct receiving receiving = {.request = request, .answer = &answer};
-    CURL *curl = curl_easy_init();
+    CURL *curl = request->link != NULL ? (CURL *)request->link : curl_easy_init();
+    curl_off_t retry_after_s = 0;
     if (curl == NULL)
         return cmq_reason_set(reason, CMQ_ERR_NOMEM, "libcurl does not start");
+    curl_easy_reset(curl); /* its connection stays */
     cmq_buf_init(&answer.body, request->bytes_max);
     ctl_http_url(ctl, request->port, request->path, answer.url, sizeof answer.url);
     struct curl_slist *headers = make_headers(ctl, request);
@@ -102,6 +116,8 @@ enum cmq_err ctl_http(const struct ctl *ctl, const struct ctl_request *request, 
     CURLcode code = curl_easy_perform(curl);
     answer.took_us = (cmq_clock_mono_ns() - begin_ns) / CMQ_NS_PER_US;
     (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer.status);
+    (void)curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &retry_after_s);
+    answer.retry_after_s = retry_after_s > 0 ? (uint64_t)retry_after_s : 0;
     enum cmq_err err = CMQ_OK;
     if (code == CURLE_WRITE_ERROR && request->on_data == NULL)
         err = cmq_reason_set(reason, CMQ_ERR_TOO_BIG, "%s answers with more than %zu bytes", answer.url,
@@ -109,7 +125,8 @@ enum cmq_err ctl_http(const struct ctl *ctl, const struct ctl_request *request, 
     else if (code != CURLE_OK && code != CURLE_WRITE_ERROR)
         err = cmq_reason_set(reason, CMQ_ERR_SYSTEM, "%s: %s", answer.url, curl_easy_strerror(code));
     curl_slist_free_all(headers);
-    curl_easy_cleanup(curl);
+    if (request->link == NULL)
+        curl_easy_cleanup(curl);
     if (err == CMQ_OK)
         *ret_answer = answer;
     else

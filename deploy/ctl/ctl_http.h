@@ -3,7 +3,7 @@
  * Ownership: an answer's memory is freed by ctl_answer_fini.
  * Units: milliseconds, bytes.
  * Errors: CMQ_ERR_SYSTEM (no connection, time-out, TLS) with a sentence that names the address. A status is no error.
- * Callers: the only thread.
+ * Callers: any thread, each with links of its own; the first call is the main thread's.
  */
 #ifndef CTL_HTTP_H
 #define CTL_HTTP_H
@@ -13,7 +13,11 @@
 
 enum ctl_port { CTL_PORT_HTTP, CTL_PORT_WS };
 
+/* A connection that is kept from one request to the next. */
+struct ctl_link;
+
 struct ctl_request {
+    struct ctl_link *link; /* NULL: a connection of its own */
     enum ctl_port port;
     const char *path; /* with the query */
     bool post;        /* body is sent */
@@ -32,7 +36,13 @@ struct ctl_answer {
     char url[256];
     struct cmq_buf body;
     uint64_t took_us;
+    uint64_t retry_after_s; /* as the broker says; 0: it does not */
 };
+
+/* NULL: no memory. */
+struct ctl_link *ctl_link_new(void);
+/* NULL is fine. */
+void ctl_link_free(struct ctl_link *link);
 
 /* The token of --token-file, if one was given, goes along. TLS as the configuration has it: the certificate must be the
  * broker's (tls.cert_file is what is trusted). */
