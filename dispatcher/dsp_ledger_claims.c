@@ -221,8 +221,7 @@ static int claim_free(struct search *search, uint64_t seq, struct dsp_claim *ret
 static int claim_new(struct search *search, struct dsp_claim *ret_claim)
 {
     const struct dsp_ledger *ledger = search->ledger;
-    struct cmq_ledger_claim row = {0};
-    uint64_t from, to, row_from = 0;
+    uint64_t from, to;
     int code = find_undone(search, cmq_max_u64(search->front.frontier, search->begin_seq), search->end_seq,
                            &from, &to);
     if (code != MDB_SUCCESS)
@@ -230,16 +229,10 @@ static int claim_new(struct search *search, struct dsp_claim *ret_claim)
     to = cmq_min_u64(to, from + search->records_max);
     *ret_claim = (struct dsp_claim){.from = from, .to = to};
     search->front.frontier = to;
-    code = from == 0 ? MDB_NOTFOUND : seek_row(search->rows, search->group, from - 1, true, &row_from, &row);
-    if (code != MDB_SUCCESS && code != MDB_NOTFOUND)
-        return code;
-    if (code == MDB_SUCCESS && row.owner == ledger->owner && row.to == from && row.losses == 0) {
-        row.to = to;
-    } else {
-        row_from = from;
-        row = (struct cmq_ledger_claim){.to = to, .owner = ledger->owner};
-    }
-    return put_row(search->txn, ledger->tables, search->group, row_from, &row);
+    /* A row of its own, although it may continue ours: what is noted of a row holds for all of it, and a part of the other one may
+     * be about to be given up. */
+    struct cmq_ledger_claim row = {.to = to, .owner = ledger->owner};
+    return put_row(search->txn, ledger->tables, search->group, from, &row);
 }
 
 static int claim(struct search *search, struct dsp_claim *ret_claim)

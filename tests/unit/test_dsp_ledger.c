@@ -330,9 +330,9 @@ static void a_death_after_any_step_leaves_each_record_done_or_free(void **unused
         const char *label;
         uint64_t first, behind, noted;
     } cases[] = {{"ledger.claimed", 1, 6, 0},
-                 {"ledger.noted", 1, 11, 3},
-                 {"ledger.committed", 3, 11, 3},
-                 {"ledger.unclaimed", 3, 11, 3}};
+                 {"ledger.noted", 1, 6, 3},
+                 {"ledger.committed", 3, 6, 3},
+                 {"ledger.unclaimed", 3, 6, 3}};
     for (size_t i = 0; i < CMQ_COUNT_OF(cases); i++) {
         die_at(cases[i].label, 1);
         dead_owners = 1u << A;
