@@ -477,30 +477,6 @@ static void deliveries_of_the_root_endpoint_need_no_acks(void **unused)
     leave(a, &second);
 }
 
-/* The last one leaves and the next one comes before the ledger's thread gave anything up. */
-static void what_is_about_to_be_given_up_is_not_passed_by_what_comes_meanwhile(void **unused)
-{
-    (void)unused;
-    static struct dsp_member first, second;
-    for (unsigned turn = 0; turn < 20; turn++) {
-        uint32_t left = 50;
-        records(3, 10);
-        bench_join(a, &first, "jobs", true);
-        assert_int_equal(bench_take_soon(a, &first, 1).count, 1);
-        leave(a, &first);
-        records(2, 10);
-        bench_join(a, &second, "jobs", true);
-        while (left > 0) {
-            const struct bench_got got = bench_take_soon(a, &second, 100);
-            assert_true(got.count > 0 && got.count <= left);
-            left -= got.count;
-            dsp_group_delivered(a->groups, &second);
-        }
-        leave(a, &second);
-        bench_commit(a);
-    }
-}
-
 static void messages_of_other_topics_are_passed(void **unused)
 {
     (void)unused;
@@ -995,7 +971,6 @@ int main(void)
         TEST(one_message_that_is_not_acked_does_not_keep_all_later_ones),
         TEST(a_million_acks_in_any_order_are_quick),
         TEST(deliveries_of_the_root_endpoint_need_no_acks),
-        TEST(what_is_about_to_be_given_up_is_not_passed_by_what_comes_meanwhile),
         TEST(messages_of_other_topics_are_passed),
         TEST(the_group_that_is_farthest_behind_says_what_is_unread),
         TEST(what_retention_took_is_a_gap),
