@@ -26,7 +26,7 @@ enum { CONNECTION_BYTES = 32 * 1024 };
 enum { KEPT_BODY_BYTES = 8 << 20 };
 /* A client that goes on sending after it was refused is read for this many bytes at most. */
 enum { LINGER_BYTES_MAX = 64 << 20 };
-enum { TICKS_PER_SWEEP = 4, TICKS_PER_TRIM = 20 };
+enum { TICKS_PER_LOOK = 10, TICKS_PER_TELL = 40, TICKS_PER_TRIM = 200 };
 
 /* ---- the request as it comes ---- */
 
@@ -367,13 +367,12 @@ uint16_t ing_http_port(const struct ing_http *http)
     return ing_accept_port(http->acceptor);
 }
 
-/* Once a sweep. */
 static void tell_refused(struct ing_http *http)
 {
     pthread_mutex_lock(&http->mutex);
     const uint64_t refused = http->refused;
     http->refused = 0;
-    /* The library drops one for want of memory without a word. Within a sweep it has begun with all others. */
+    /* The library drops one for want of memory without a word. Within a second it has begun with all others. */
     if (http->given == http->given_seen)
         http->adding = 0;
     http->given_seen = http->given;
@@ -385,17 +384,25 @@ static void tell_refused(struct ing_http *http)
                 refused);
 }
 
+static void tell_late(struct ing_http *http)
+{
+    if (http->late != 0)
+        cmq_log(CMQ_LOG_INFO, CMQ_EV_CLIENT_SLOW, "count=%zu text=\"sent a request too slowly\"", http->late);
+    http->late = 0;
+}
+
 void ing_http_tick(struct ing_http *http, uint64_t now_ns)
 {
     http->ticks++;
-    ing_http_look_around(http);
-    if (http->ticks % TICKS_PER_SWEEP == 0) {
+    const size_t late = ing_watch_sweep(&http->watch, now_ns);
+    if (late != 0)
+        cmq_ring_count(http->ring, CMQ_COUNT_CLIENTS_DROPPED, late);
+    http->late += late;
+    if (http->ticks % TICKS_PER_LOOK == 0)
+        ing_http_look_around(http);
+    if (http->ticks % TICKS_PER_TELL == 0) {
         tell_refused(http);
-        size_t late = ing_watch_sweep(&http->watch, now_ns);
-        if (late != 0) {
-            cmq_ring_count(http->ring, CMQ_COUNT_CLIENTS_DROPPED, late);
-            cmq_log(CMQ_LOG_INFO, CMQ_EV_CLIENT_SLOW, "count=%zu text=\"sent a request too slowly\"", late);
-        }
+        tell_late(http);
     }
     if (http->ticks % TICKS_PER_TRIM == 0)
         ing_body_pool_trim(&http->pool);

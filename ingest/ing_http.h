@@ -71,7 +71,7 @@ CMQ_MUST_USE enum cmq_err ing_http_start(const struct ing_http_setup *setup,
                                          const struct ing_http_parts *parts, struct ing_http **ret_http,
                                          struct cmq_reason *reason);
 uint16_t ing_http_port(const struct ing_http *http);
-/* Housekeeping, about four times a second. */
+/* Housekeeping, every ING_WATCH_TICK_MS. */
 void ing_http_tick(struct ing_http *http, uint64_t now_ns);
 
 /* Takes no new connections; from now on every reply closes its connection. Call once. */

@@ -64,15 +64,16 @@ struct ing_http {
     struct ing_body_pool pool;
     struct ing_watch watch;
     pthread_key_t packer_key; /* one struct ing_packer a worker */
-    unsigned ticks;
-    atomic_bool quiet;   /* replies close their connection */
-    atomic_uint in_hand; /* requests between first line and end */
+    unsigned ticks;           /* as the next one, of ing_http_tick */
+    size_t late;              /* connections, since the last line about them */
+    atomic_bool quiet;        /* replies close their connection */
+    atomic_uint in_hand;      /* requests between first line and end */
     size_t connections_max;
     pthread_mutex_t mutex;    /* for what follows */
     pthread_cond_t gone;      /* while quiet: in_hand became 0, or a connection closed; CLOCK_MONOTONIC */
     size_t open;              /* connections */
     size_t adding;            /* given to the library, which has not begun with them */
-    size_t given, given_seen; /* in all; at the last sweep */
+    size_t given, given_seen; /* in all; when it was last looked at */
     struct cmq_address_counts *addresses;
     uint64_t refused; /* connections, for their address, since the last line about it */
 };

@@ -2,7 +2,11 @@
 
 #include <sys/socket.h>
 
-enum { LATE_MIN = 32, LATE_PART = 32 }; /* of those that are watched, ended by a sweep */
+/*
+ * A round is done in this many sweeps, and a sweep ends one in so many of those that it looks at, and one more: thousands
+ * that came together are late together, and come again together; all at once they would keep everybody waiting.
+ */
+enum { ROUND_SWEEPS = 32, LATE_PART = 16 };
 
 void ing_watch_init(struct ing_watch *watch, uint64_t grace_ns, uint64_t body_bytes_per_s)
 {
@@ -38,6 +42,8 @@ size_t ing_watch_add(struct ing_watch *watch, struct ing_watched *entry, int fd)
 size_t ing_watch_remove(struct ing_watch *watch, struct ing_watched *entry)
 {
     pthread_mutex_lock(&watch->mutex);
+    if (watch->next == entry)
+        watch->next = entry->next;
     if (entry->prev != NULL)
         entry->prev->next = entry->next;
     else
@@ -64,10 +70,26 @@ static bool has_ended(struct ing_watched *entry, uint64_t deadline_ns)
     return was_at_end && entry->at_end;
 }
 
-/* Thousands that came together are late together, and come again together: all at once they would keep everybody waiting. */
-static size_t late_max(const struct ing_watch *watch)
+/* Whether it was shut down for being late. */
+static bool sweep_one(struct ing_watched *entry, uint64_t now_ns)
 {
-    return LATE_MIN + watch->count / LATE_PART;
+    uint64_t deadline_ns = atomic_load_explicit(&entry->deadline_ns, memory_order_relaxed);
+    if (entry->shut || deadline_ns == ING_WATCH_BUSY)
+        return false;
+    bool is_late = deadline_ns != ING_WATCH_IDLE && now_ns >= deadline_ns;
+    if (!is_late && !has_ended(entry, deadline_ns))
+        return false;
+    (void)shutdown(entry->fd, SHUT_RDWR);
+    entry->shut = true;
+    return is_late;
+}
+
+static void begin_round(struct ing_watch *watch, uint64_t now_ns)
+{
+    if (watch->next != NULL || now_ns - watch->round_ns < ING_WATCH_ROUND_NS)
+        return;
+    watch->next = watch->first;
+    watch->round_ns = now_ns;
 }
 
 size_t ing_watch_sweep(struct ing_watch *watch, uint64_t now_ns)
@@ -75,17 +97,11 @@ size_t ing_watch_sweep(struct ing_watch *watch, uint64_t now_ns)
     size_t late = 0;
     /* Under the mutex no entry is removed, so no fd can have been closed and used again. */
     pthread_mutex_lock(&watch->mutex);
-    const size_t room = late_max(watch);
-    for (struct ing_watched *entry = watch->first; entry != NULL && late < room; entry = entry->next) {
-        uint64_t deadline_ns = atomic_load_explicit(&entry->deadline_ns, memory_order_relaxed);
-        if (entry->shut || deadline_ns == ING_WATCH_BUSY)
-            continue;
-        bool is_late = deadline_ns != ING_WATCH_IDLE && now_ns >= deadline_ns;
-        if (!is_late && !has_ended(entry, deadline_ns))
-            continue;
-        (void)shutdown(entry->fd, SHUT_RDWR);
-        entry->shut = true;
-        late += is_late;
+    begin_round(watch, now_ns);
+    const size_t part = watch->count / ROUND_SWEEPS + 1, late_max = part / LATE_PART + 1;
+    for (size_t i = 0; i < part && late < late_max && watch->next != NULL; i++) {
+        late += sweep_one(watch->next, now_ns);
+        watch->next = watch->next->next;
     }
     pthread_mutex_unlock(&watch->mutex);
     return late;

@@ -19,6 +19,8 @@
 #include "common/base/cmq_clock.h"
 
 #define ING_WATCH_LINGER_NS (5u * CMQ_NS_PER_S)
+#define ING_WATCH_TICK_MS   25u
+#define ING_WATCH_ROUND_NS  CMQ_NS_PER_S
 
 /* Instead of a deadline: between requests; and when it is our turn, so that nothing can be late. */
 #define ING_WATCH_IDLE 0u
@@ -28,8 +30,8 @@ struct ing_watched {
     struct ing_watched *prev, *next; /* under the list's mutex */
     int fd;
     bool shut;         /* by a sweep; under the mutex, as the next two */
-    bool at_end;       /* in the last sweep */
-    uint64_t swept_ns; /* deadline in the last sweep */
+    bool at_end;       /* in the last round */
+    uint64_t swept_ns; /* deadline in the last round */
     atomic_uint_least64_t deadline_ns;
 };
 
@@ -37,6 +39,8 @@ struct ing_watch {
     pthread_mutex_t mutex;
     struct ing_watched *first;
     size_t count;
+    struct ing_watched *next;  /* of this round; NULL: the next one has not begun */
+    uint64_t round_ns;         /* begin of the last one */
     uint64_t grace_ns;         /* as the next one, constant */
     uint64_t body_bytes_per_s; /* > 0 */
 };
@@ -47,7 +51,10 @@ void ing_watch_fini(struct ing_watch *watch);
 /* Both return how many there are now. */
 size_t ing_watch_add(struct ing_watch *watch, struct ing_watched *entry, int fd);
 size_t ing_watch_remove(struct ing_watch *watch, struct ing_watched *entry);
-/* Shuts late sockets down, of very many a part; returns how many of them had missed their deadline. */
+/*
+ * To be called every ING_WATCH_TICK_MS. Looks at a part of the sockets, at each of them once a second at most, and shuts
+ * late ones down; returns how many had missed their deadline.
+ */
 size_t ing_watch_sweep(struct ing_watch *watch, uint64_t now_ns);
 
 static inline void ing_watch_set(struct ing_watched *entry, uint64_t deadline_ns)

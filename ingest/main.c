@@ -7,8 +7,9 @@
 #include "ingest/ing_admit.h"
 #include "ingest/ing_http.h"
 #include "ingest/ing_tls.h"
+#include "ingest/ing_watch.h"
 
-enum { TICK_MS = 250 };
+enum { TICKS_PER_LOOK = 10 }; /* 250 ms */
 /* A drain leaves kept connections that are in use so much time for one more request, whose reply closes them:
  * fewer clients find their connection closed under a request. */
 enum { PARTING_MS = 200 };
@@ -23,6 +24,7 @@ struct stage {
     struct ing_tls *tls; /* NULL: clear text */
     struct cmq_auth *auth;
     struct ing_http *http;
+    unsigned ticks;
     bool waits_stopped;
 };
 
@@ -159,9 +161,8 @@ static void look_at_tokens(struct stage *stage, bool force)
         cmq_log(CMQ_LOG_INFO, CMQ_EV_RELOADED, "what=tokens");
 }
 
-static void tick(void *self)
+static void look_at_ring(struct stage *stage)
 {
-    struct stage *stage = self;
     struct cmq_reason reason = {.text = ""};
     enum cmq_err err = cmq_ring_tick(stage->ring, &reason);
     if (err == CMQ_OK && reason.text[0] != '\0') /* a silent member that this process may not end */
@@ -172,8 +173,16 @@ static void tick(void *self)
                 cmq_log_sentence(&quoted, reason.text));
         cmq_proc_fail(stage->proc, err == CMQ_ERR_LOST ? CMQ_EXIT_TEMPORARY : CMQ_EXIT_INVARIANT);
     }
-    look_at_tokens(stage, false);
+}
+
+static void tick(void *self)
+{
+    struct stage *stage = self;
     ing_http_tick(stage->http, cmq_clock_mono_ns());
+    if (++stage->ticks % TICKS_PER_LOOK != 0)
+        return;
+    look_at_ring(stage);
+    look_at_tokens(stage, false);
     refresh_tls(stage, false);
 }
 
@@ -246,6 +255,6 @@ int main(int argc, char **argv)
                                     .drain = drain,
                                     .stop = stop,
                                     .self = &stage,
-                                    .tick_ms = TICK_MS};
+                                    .tick_ms = ING_WATCH_TICK_MS};
     return cmq_proc_run(&proc, &hooks);
 }
