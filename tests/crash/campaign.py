@@ -167,8 +167,8 @@ class Phase:
         seqs = [int(name[:16], 16) for name in os.listdir(self.broker.log_directory)
                 if name.endswith(".log")]
         self.note(type="retained", seq=min(seqs, default=0), t=time.monotonic())
-        for role, number, t in self.clients.killed:
-            mark_killed(self.directory, role, number, t)
+        for killed in self.clients.killed:
+            mark_killed(self.directory, *killed)
         self.clients_killed += len(self.clients.killed)
         self.clients.killed = []
         history = History.load(sorted(glob.glob(os.path.join(self.directory, "*.jsonl"))))
@@ -232,7 +232,7 @@ class Phase:
         return ok
 
 
-def mark_killed(directory, role, number, t):
+def mark_killed(directory, role, number, t, until):
     """A killed client could not write the end of its last session: that is done here."""
     path = os.path.join(directory, f"{role}-{number}.jsonl")
     if not os.path.exists(path):
@@ -245,7 +245,7 @@ def mark_killed(directory, role, number, t):
         file.write(whole)
         opened = [json.loads(line) for line in whole.splitlines() if '"type":"session"' in line]
         if opened and opened[-1]["event"] == "open":
-            file.write(json.dumps({**opened[-1], "event": "kill", "t": t}) + "\n")
+            file.write(json.dumps({**opened[-1], "event": "kill", "t": t, "until": until}) + "\n")
 
 
 def delivery_gaps(history):

@@ -21,6 +21,7 @@ from broker import BrokerError
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DRAIN_S = 30.0
+NOTICED_S = 0.1     # after a process is gone the broker knows of its connections
 ACK_WAIT_MS, MAX_DELIVER = 1000, 5
 POISON = 97         # every so many-th message of a publisher is never acked
 TOPICS = ("default", "jobs.a", "jobs.b")
@@ -36,7 +37,7 @@ class Clients:
         self.run = secrets.token_hex(4)
         self.children = {"publish": [], "consume": [], "subscribe": [], "member": [], "letters": []}
         self.count = 0
-        self.killed = []    # (role, number, time)
+        self.killed = []    # (role, number, time, when the broker knows at the latest)
 
     def settings(self, role):
         form = ("json", "msgpack")[self.count % 2]
@@ -65,9 +66,10 @@ class Clients:
     def kill_one(self, role, pick):
         child = pick.choice(self.children[role])
         self.children[role].remove(child)
-        if role != "publish":
-            self.killed.append((role, child.number, time.monotonic()))
+        begin = time.monotonic()
         self.end(child)
+        if role != "publish":
+            self.killed.append((role, child.number, begin, time.monotonic() + NOTICED_S))
         # A subscriber is its cursor: the next process goes on with it.
         more = {"name": child.settings["name"], "topic": child.settings["topic"],
                 "last": last_seen(child.settings["history"])} if role == "subscribe" else {}

@@ -28,6 +28,22 @@ def drop_message(history, frame, at=0):
     del history.frames[frame][2][at]
 
 
+def skipped_attempt(until):
+    """Session 1 of a group sees the attempts 1 and 3 of a message; session 2 was killed before, and the broker knew `until`."""
+    history = good(count=1)
+    for session in (1, 2):
+        history.session(session, "open", 0.0, group="w", kind="group", topic=">", credit=64)
+    history.session(2, "kill", 1.9, group="w", kind="group", until=until)
+    places = [(100 + number, 0) for number in range(10)]
+    messages = [(1, number) for number in range(10)]
+    history.deliver(1, 2.0, messages, seqs=places, attempts=[1] * 10)
+    history.nacks.append(Ack("w", 1 << 40, 1, 2.01, 2.02, "confirmed", 1, places[0]))
+    history.deliver(1, 2.1, messages[:1], seqs=places[:1], attempts=[3])
+    for at in range(10):
+        history.acks.append(Ack("w", (1 << 40) + at, 1 if at else 3, 2.2, 2.3, "confirmed", 1, places[at]))
+    return history
+
+
 class Good(unittest.TestCase):
     """Histories without a fault, however ugly."""
 
@@ -71,6 +87,9 @@ class Good(unittest.TestCase):
         history.session(1, "kill", 1.5)
         history.deliver(0, 2.5, [(1, 9)])
         self.passes(history)
+
+    def test_attempt_that_went_to_a_session_whose_end_was_not_noticed_yet(self):
+        self.passes(skipped_attempt(until=2.05))
 
     def test_late_first_delivery_after_a_dispatcher_was_stopped(self):
         history = good()
@@ -315,6 +334,9 @@ class Broken(unittest.TestCase):
         history.crash("ingest", 0, 1.5)
         history.deliver(0, 3.0, [(1, 3)])
         self.breaks(8, history)
+
+    def test_attempt_that_is_skipped_long_after_the_end_of_a_session(self):
+        self.breaks(8, skipped_attempt(until=1.95))
 
     def test_old_attempt_confirmed(self):
         history = good()

@@ -18,6 +18,7 @@ A file has one JSON object a line. "type" says what it is:
            bad: contents that could not be parsed; seqs and hashes run parallel to the messages and are optional
            Where the client sees places: seqs = ["seq-index", ...], and in a group attempts = [attempt, ...]
   session  session, group, event, t                 open, close (orderly, read to the end), kill (unread bytes may be gone)
+           until: when the broker knew of a kill at the latest; t without it
            kind: root (the default; shares unseen), sub (a subscriber: everything, in order), group (acks)
            of sub and group: topic (pattern), since ("seq-index" or earliest; latest counts from `from`),
            from ("seq-index" that the reply named), credit
@@ -140,6 +141,7 @@ class History:
         self.kinds = {}         # group -> kind
         self.opened = {}        # session -> Session
         self.session_ends = []  # (t, session, "close" or "kill")
+        self.noticed = {}       # session that ended -> when the broker knew at the latest
         self.crashes = []       # (t, stage, instance)
         self.stops = []         # (t, stage, instance)
         self.moves = []         # (t, stage, what)
@@ -223,7 +225,7 @@ class History:
                     self.attempts.append((t, group, place, attempt))
         self.frames.append((session, t, ids, bad, seqs, hashes))
 
-    def session(self, session, event, t, group="default", kind="root", **asked):
+    def session(self, session, event, t, group="default", kind="root", until=None, **asked):
         if kind not in KINDS:
             raise ValueError(f"unknown kind {kind!r}")
         self.sessions[session] = group
@@ -232,6 +234,7 @@ class History:
             self.opened[session] = Session(t, **asked)
         elif event in ("close", "kill"):
             self.session_ends.append((t, session, event))
+            self.noticed[session] = until if until is not None else t
         else:
             raise ValueError(f"unknown session event {event!r}")
 
@@ -273,7 +276,7 @@ class History:
         asked = {}
         if e.get("kind", "root") != "root":
             asked = {"topic": e.get("topic", ">"), "since": self._since(e), "credit": e.get("credit")}
-        self.session(e["session"], e["event"], e["t"], e.get("group", "default"), e.get("kind", "root"), **asked)
+        self.session(e["session"], e["event"], e["t"], e.get("group", "default"), e.get("kind", "root"), e.get("until"), **asked)
 
     @staticmethod
     def _since(e):

@@ -25,15 +25,14 @@ class View:
         self.acks = {}          # place -> [Ack, ...]
         self.nacks = {}
         self.ends = {}          # session -> time
-        self.end_times = []
+        self.noticed = []       # (end, when the broker knew of it) of each
         self.topic = ">"
         self.begins = []        # what its sessions had before: everything at or below
         self.gaps = []          # (from, to)
 
     def ended_between(self, begin, end):
-        """Whether any of its sessions ended between the two times."""
-        at = bisect_left(self.end_times, begin)
-        return at < len(self.end_times) and self.end_times[at] <= end
+        """Whether any of its sessions ended between the two times, or the broker may have learned of it then."""
+        return any(ended <= end and noticed >= begin for ended, noticed in self.noticed)
 
     def announced(self, place):
         return any(low <= place < high for low, high in self.gaps)
@@ -63,11 +62,9 @@ def views(history):
         view = found.get(history.sessions[session])
         if view:
             view.ends[session] = t
-            view.end_times.append(t)
+            view.noticed.append((t, history.noticed[session]))
     for _t, session, low, high, _reason in history.gaps:
         found[history.sessions[session]].gaps.append((low, high))
-    for view in found.values():
-        view.end_times.sort()
     return list(found.values())
 
 
