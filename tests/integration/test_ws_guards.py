@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,6 +26,12 @@ from wsclient import BINARY, PING, PONG, TEXT, WsClient, WsClosed  # noqa: E402
 V1 = "ciphermq.v1.json"
 
 
+def is_whole(reply):
+    head, end, body = reply.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    return bool(end) and len(body) >= (int(length.group(1)) if length else 0)
+
+
 def request(broker, path, *headers, upgrade=True):
     """One request, raw. Returns status, head (lower case) and body."""
     lines = [f"GET {path} HTTP/1.1", "Host: localhost"]
@@ -34,7 +41,7 @@ def request(broker, path, *headers, upgrade=True):
     with socket.create_connection((HOST, broker.ws_port), WAIT_S) as sock:
         sock.sendall("\r\n".join([*lines, *headers, "", ""]).encode("latin-1"))
         data = b""
-        while b"\r\n\r\n" not in data or (b" 101 " not in data and not data.endswith(b"}\n")):
+        while not is_whole(data):
             piece = sock.recv(65536)
             if not piece:
                 break
