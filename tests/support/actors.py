@@ -333,10 +333,13 @@ class Subscriber(Consumer):
         while client.pushes:
             kind, body = client.pushes.popleft()
             if kind == "gap":
-                self.sink.add(type="gap", session=session, t=time.monotonic(),
-                              **{"from": body["from"], "to": body["to"], "reason": body["reason"]})
+                self.gap(session, body)
             else:
                 self.items(client, session, body["items"])
+
+    def gap(self, session, body):
+        self.sink.add(type="gap", session=session, t=time.monotonic(),
+                      **{"from": body["from"], "to": body["to"], "reason": body["reason"]})
 
     def items(self, _client, session, items):
         now = time.monotonic()
@@ -361,6 +364,9 @@ class Letters(Subscriber):
         client.command("connect", {})
         client.subscribe(self.settings["topic"], since=self.last or "earliest")
         self.pump(client, session)
+
+    def gap(self, _session, _body):
+        """Of dead letters nobody promises all."""
 
     def items(self, _client, _session, items):
         for item in items:
