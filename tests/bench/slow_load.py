@@ -31,8 +31,8 @@ import sys
 import time
 
 ADDRESSES = 8
-TICK = 0.01
-OPEN_PER_TICK = 4  # new connections, at most
+TICK = 0.001
+OPEN_PER_TICK = 1  # new connections, at most
 STUFF_BYTES = 65536  # of requests that an unread connection sends in a turn, at most
 SEGMENT_BYTES = 1460  # of the unread ones, as on a real network; on loopback 64 KiB otherwise, and send buffers grow with them
 WS_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
