@@ -8,6 +8,7 @@ Callers: tests/systemd only. It changes the machine that it runs on.
 """
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -20,9 +21,12 @@ from clients import ACK_WAIT_MS, MAX_DELIVER
 from broker import STAGES, wait_until
 from checker import Options
 from units import READY_S, Units, run, unit_of
+from wsclient import WsClient
 
 EXPOSURE_MAX = 3.0      # systemd-analyze security: below it is "OK"
 WATCHDOG_S = 120.0
+AGENT = "ciphermq-agent.service"
+TOKENS = "\n[tokens]\nfile = /etc/ciphermq/tokens\n"
 USERS = {"ingest": "cmq-in", "encryptor": "cmq-enc", "dispatcher": "cmq-out"}
 KEK, DELIVERY_KEK, KEYRING = "/etc/ciphermq/kek", "/etc/ciphermq/delivery.kek", "/var/lib/ciphermq/keyring"
 # Who may read what, by modes alone; the units hide more. The keyring has wrapped keys only.
@@ -146,12 +150,65 @@ def refused(units):
     units.wait_ready()
 
 
+def operate(units, token, operation):
+    """The last word of the agent about an operation, asked for as the dashboard does it."""
+    client = WsClient("127.0.0.1", units.ws_port, "/v1/status", subprotocol="ciphermq.status.json",
+                      headers=["Authorization: Bearer " + token])
+    try:
+        client.send(json.dumps({"operate": operation}).encode())
+        while True:
+            said = json.loads(client.receive(READY_S)).get("operation", {"state": "running"})
+            if said["state"] != "running":
+                return said
+    finally:
+        client.close()
+
+
+def change_config(units, old, new):
+    """Stages read it when they are restarted."""
+    with open(units.config, encoding="ascii") as config:
+        text = config.read()
+    with open(units.config, "w", encoding="ascii") as config:
+        config.write(text.replace(old, new) if old else text + new)
+
+
+def restart_all(units):
+    for stage in STAGES:
+        units.command("restart", stage)
+    units.wait_ready()
+
+
+def operated(units):
+    step("restarted and scaled by the agent, for who has the right admin")
+    change_config(units, "", TOKENS)
+    made = [run("ciphermqctl", "token", "create", *words).stdout.split() for words in
+            (("ops", "--admin", "--subscribe", ">"), ("looker", "--subscribe", ">"))]
+    admin, looker = (next(word for word in words if word.startswith("cmq_")) for words in made)
+    restart_all(units)
+    run("systemctl", "enable", "--now", AGENT)
+    words = run("systemd-analyze", "security", "--no-pager", AGENT).stdout
+    print(words.splitlines()[-1].strip(), flush=True)
+    before = units.pid("encryptor")
+    restart = {"do": "restart", "stage": "encryptor", "instance": None}
+    need(operate(units, looker, restart)["state"] == "denied", "who has no right admin restarts")
+    need(units.pid("encryptor") == before, "it was restarted all the same")
+    said = operate(units, admin, restart)
+    need(said["state"] == "done" and units.pid("encryptor") not in (0, before), f"the restart: {said}")
+    for count in (2, 1):
+        said = operate(units, admin, {"do": "scale", "stage": "ingest", "count": count})
+        need(said["state"] == "done" and units.alive("ingest") == list(range(count)), f"scale to {count}: {said}")
+    need("by=ops" in run("journalctl", "--no-pager", "-u", AGENT).stdout, "the journal does not say who asked")
+    change_config(units, TOKENS, "")
+    restart_all(units)
+
+
 def other_layout(units, package):
     step("upgrade to another layout: everything stops for a moment, and nothing is lost")
     need("durable" in run("ciphermqctl", "pub", "orders.us", "kept").stdout, "pub")
-    before = {stage: units.pid(stage) for stage in STAGES}
+    before, agent = {stage: units.pid(stage) for stage in STAGES}, units.show(AGENT, "MainPID")
     run("dpkg", "-i", package)
     units.wait_ready()
+    need(units.show(AGENT, "MainPID") not in ("0", agent), "the upgrade did not restart the agent")
     for stage in STAGES:
         need(units.pid(stage) not in (0, before[stage]), f"the upgrade did not restart {stage}")
     need("kept" in run("ciphermqctl", "sub", "orders.us", "--since", "earliest", "--count", "1").stdout, "the log was lost")
@@ -182,6 +239,7 @@ def session(units, one, two, three):
     step("start again")
     run("systemctl", "start", "ciphermq.target")
     units.wait_ready()
+    operated(units)
     other_layout(units, three)
     watchdog(units)
     refused(units)
@@ -193,6 +251,8 @@ def session(units, one, two, three):
     run("dpkg", "-P", "ciphermq")
     need(not os.path.exists("/etc/ciphermq") and not os.path.exists("/var/lib/ciphermq"), "left by the purge")
     need(not Units.units(), f"units are left: {Units.units()}")
+    links = run("find", "/etc/systemd", "-name", "ciphermq*").stdout
+    need(links == "", f"left by the purge: {links}")
     print("SESSION-OK", flush=True)
 
 
