@@ -139,9 +139,7 @@ void dsp_groups_free(struct dsp_groups *groups)
     forget_held(groups);
     for (struct dsp_dead *dead; (dead = groups->dead) != NULL;) {
         groups->dead = dead->next;
-        dead->hand->group->dead_count--;
-        if (!dead->hand->finished && dead->hand->states != NULL)
-            dead->hand->states[dead->index].state = DSP_RETURNED; /* somebody else sends the letter */
+        dead->hand->group->dead_count--; /* somebody else sends the letter */
         dsp_hand_unref(groups, dead->hand);
         free(dead);
     }

@@ -141,6 +141,22 @@ static enum cmq_err publish(struct dsp_groups *groups, struct dsp_dead *dead)
     return err;
 }
 
+static void tell_published(struct dsp_groups *groups, const struct dsp_dead *dead, enum cmq_err err)
+{
+    struct dsp_group *group = dead->hand->group;
+    const unsigned long long seq = dead->hand->seq;
+    if (err == CMQ_OK) {
+        cmq_ring_count(groups->setup.ring, CMQ_COUNT_DEAD_LETTERS, 1);
+        group->telling.dead_letters++;
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_DEAD_LETTER, "group=%s id=%llu-%u attempts=%u", group->name, seq,
+                dead->index, dead->attempt);
+    } else {
+        cmq_log(CMQ_LOG_WARN, CMQ_EV_RECORD_BAD,
+                "where=dead_letter group=%s id=%llu-%u attempts=%u err=\"%s\"", group->name, seq, dead->index,
+                dead->attempt, cmq_err_text(err));
+    }
+}
+
 /* True: nothing is left to do about it. */
 static bool settle(struct dsp_groups *groups, struct dsp_dead *dead)
 {
@@ -155,12 +171,7 @@ static bool settle(struct dsp_groups *groups, struct dsp_dead *dead)
         if (err != CMQ_OK && cmq_err_advice(err) == CMQ_ADVICE_RETRY)
             return false;
         dead->published = true;
-        if (err == CMQ_OK)
-            cmq_ring_count(groups->setup.ring, CMQ_COUNT_DEAD_LETTERS, 1);
-        group->telling.dead_letters += err == CMQ_OK;
-        cmq_log(CMQ_LOG_WARN, CMQ_EV_RECORD_BAD,
-                "where=dead_letter group=%s id=%llu-%u attempts=%u err=\"%s\"", group->name,
-                (unsigned long long)dead->hand->seq, dead->index, dead->attempt, cmq_err_text(err));
+        tell_published(groups, dead, err);
     }
     if (dead->seq != 0 && cmq_ring_durable_seq(groups->setup.ring) <= dead->seq)
         return false;

@@ -490,10 +490,12 @@ static void drop_runs(struct dsp_groups *groups, struct dsp_run_list *list)
     }
 }
 
+/* A flight, or a dead letter on its way; what is dead and has no letter here is given up as dead. */
 static bool has_flight(const struct dsp_hand *hand)
 {
+    const bool letters = hand->group->dead_count > 0;
     for (uint32_t i = 0; hand->states != NULL && i < hand->message_count; i++)
-        if (hand->states[i].state == DSP_FLIGHT || hand->states[i].state == DSP_DEAD)
+        if (hand->states[i].state == DSP_FLIGHT || (letters && hand->states[i].state == DSP_DEAD))
             return true;
     return false;
 }

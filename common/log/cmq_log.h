@@ -28,6 +28,7 @@ enum cmq_log_level { CMQ_LOG_DEBUG, CMQ_LOG_INFO, CMQ_LOG_WARN, CMQ_LOG_ERROR };
     X(MEMBER_DEAD, "member_dead")       \
     X(RECORD_VOID, "record_void")       \
     X(RECORD_BAD, "record_bad")         \
+    X(DEAD_LETTER, "dead_letter")       \
     X(RING_FULL, "ring_full")           \
     X(RING_CORRUPT, "ring_corrupt")     \
     X(LOG_TAKEN, "log_taken")           \

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "common/base/cmq_clock.h"
+#include "ingest/ing_watch.h"
 #include "tests/support/http_fixture.h"
 
 static int start(void **state)
@@ -29,10 +30,11 @@ static struct reply asked(struct client *client, const char *method, const char 
     return reply;
 }
 
-/* What only the tick looks at. */
+/* What only the tick looks at, every 250 ms. */
 static void tick(struct fixture *fixture)
 {
-    ing_http_tick(fixture->http, cmq_clock_mono_ns());
+    for (unsigned i = 0; i < 250 / ING_WATCH_TICK_MS; i++)
+        ing_http_tick(fixture->http, cmq_clock_mono_ns());
 }
 
 static void health_is_ok_whatever_the_log_does(void **state)
