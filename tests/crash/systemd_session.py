@@ -188,6 +188,8 @@ def operated(units):
     run("systemctl", "enable", "--now", AGENT)
     words = run("systemd-analyze", "security", "--no-pager", AGENT).stdout
     print(words.splitlines()[-1].strip(), flush=True)
+    with open(f"/proc/{units.show(AGENT, 'MainPID')}/status", encoding="ascii") as status:
+        need("CapBnd:\t0000000000000000" in status.read(), "the agent has a capability")
     before = units.pid("encryptor")
     restart = {"do": "restart", "stage": "encryptor", "instance": None}
     need(operate(units, looker, restart)["state"] == "denied", "who has no right admin restarts")
