@@ -5,8 +5,9 @@
  *     life; the kernel frees the lock on any death, and everybody can test it: liveness needs no protocol;
  *   - the registry in ctl says what an id is (role, bit, object); it is changed under the registry lock, byte 256;
  *   - a new incarnation is a new id with a new arena: nothing is repaired in place;
- *   - whoever gets a dead member's lock byte may collect it: when no live word names the id, the object is removed and
- *     the id becomes free; until then it stays as DEAD, and its live records stay readable.
+ *   - whoever has the registry lock may collect a member whose byte is not locked (only a join, under the same lock, could
+ *     lock it again; the collector does not, for that would look like life): when no live word names the id, the object is
+ *     removed and the id becomes free; until then it stays as DEAD, and its live records stay readable.
  *
  * Ids are never reused while a live word names them (a word is live while its record is at or above the gate).
  */
@@ -345,7 +346,7 @@ out:
     return trimmed;
 }
 
-/* Under the registry lock and the dead member's byte. */
+/* Under the registry lock, which keeps the byte of the dead from being locked anew. */
 static void collect_one(struct cmq_ring *ring, uint32_t id)
 {
     struct cmq_entry *entry = &ring->ctl->entries[id];
@@ -375,10 +376,8 @@ void cmq_member_collect(struct cmq_ring *ring)
             return; /* somebody else is at it */
         locked = true;
         /* Checked again under the lock: the id may have been collected and taken anew meanwhile. */
-        if (entry_state(&ring->ctl->entries[id]) == CMQ_ENTRY_FREE || !byte_lock(ring->lock_fd, id, F_WRLCK))
-            continue;
-        collect_one(ring, id);
-        (void)byte_lock(ring->lock_fd, id, F_UNLCK);
+        if (entry_state(&ring->ctl->entries[id]) != CMQ_ENTRY_FREE && !cmq_member_is_alive(ring, id))
+            collect_one(ring, id);
     }
     if (locked)
         registry_unlock(ring);

@@ -4,11 +4,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 
 #include "common/base/cmq_clock.h"
 #include "common/shm/cmq_view.h"
@@ -20,6 +22,9 @@ static struct ring_fixture fixture;
 static struct cmq_ring *ingest, *encryptor, *dispatcher;
 static uint64_t gate_lag;         /* cmq_gate_load is so many records late */
 static void (*before_join)(void); /* runs once, between mapping and joining */
+static uint32_t
+    watched; /* while the gate is loaded by another one, the dispatcher looks whether this member lives */
+static unsigned looks, seen_alive;
 
 uint64_t __real_cmq_gate_load(struct cmq_ring *ring);
 uint64_t __wrap_cmq_gate_load(struct cmq_ring *ring);
@@ -28,6 +33,10 @@ enum cmq_err __wrap_cmq_member_join(struct cmq_ring *ring, struct cmq_reason *re
 
 uint64_t __wrap_cmq_gate_load(struct cmq_ring *ring)
 {
+    if (watched != CMQ_NOBODY && ring == ingest) {
+        looks++;
+        seen_alive += cmq_member_is_alive(dispatcher, watched);
+    }
     return __real_cmq_gate_load(ring) - gate_lag;
 }
 
@@ -44,6 +53,7 @@ static int setup(void **state)
 {
     (void)state;
     gate_lag = 0;
+    watched = CMQ_NOBODY;
     ring_fixture_open(&fixture, SLOTS, 0, ARENA);
     ingest = ring_fixture_join(&fixture, CMQ_ROLE_INGEST);
     encryptor = ring_fixture_join(&fixture, CMQ_ROLE_ENCRYPTOR);
@@ -77,6 +87,36 @@ static void collection_with_a_gate_that_has_moved_on_keeps_live_records(void **s
         (void)ring_fixture_store(encryptor, "kept");
     (void)ring_fixture_seal(encryptor);
     (void)ring_fixture_store(encryptor, "next");
+}
+
+/* As a SIGKILL does it: the kernel takes the lock away. */
+static uint32_t die(struct cmq_ring *ring)
+{
+    const uint32_t id = ring->id;
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/%s.members", fixture.run_dir, fixture.instance);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(dup3(fd, ring->lock_fd, O_CLOEXEC), ring->lock_fd);
+    (void)close(fd);
+    ring->id = CMQ_NOBODY;
+    return id;
+}
+
+static void a_member_that_is_being_collected_is_not_seen_as_alive(void **state)
+{
+    (void)state;
+    struct cmq_ring *dying = ring_fixture_join(&fixture, CMQ_ROLE_ENCRYPTOR);
+    (void)ring_fixture_publish(ingest, "kept");
+    (void)ring_fixture_seal(dying);
+    assert_true(cmq_member_is_alive(dispatcher, dying->id));
+    watched = die(dying);
+    looks = seen_alive = 0;
+    assert_int_equal(cmq_ring_tick(ingest, NULL), CMQ_OK);
+    assert_true(looks > 0);
+    assert_int_equal(seen_alive, 0);
+    watched = CMQ_NOBODY;
+    (void)ring_fixture_store(encryptor, "kept");
 }
 
 static struct rlimit leave_no_descriptors(void)
@@ -208,6 +248,7 @@ int main(void)
 {
 #define RACE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        RACE_TEST(a_member_that_is_being_collected_is_not_seen_as_alive),
         RACE_TEST(collection_with_a_gate_that_has_moved_on_keeps_live_records),
         RACE_TEST(records_that_cannot_be_mapped_for_now_are_not_given_up),
         RACE_TEST(record_behind_a_lying_claim_hint_is_found_although_the_arena_is_full),
