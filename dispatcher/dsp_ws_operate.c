@@ -67,8 +67,20 @@ static int read_some(struct dsp_link *link)
     return link->bytes < sizeof link->line ? 0 : -1; /* no line is so long */
 }
 
+/* The agent says how an operation ends before it closes. */
+static bool has_ended(const struct dsp_link *link)
+{
+    static const char running[] = "\"state\":\"running\"";
+    return link->last_bytes > 0 && memmem(link->last, link->last_bytes, running, sizeof running - 1) == NULL;
+}
+
 static void end(struct dsp_link *link)
 {
+    static const char lost[] = "{\"state\":\"lost\",\"text\":\"the agent ended before the operation did; "
+                               "look whether all stages run, "
+                               "and ask again\"}";
+    if (!has_ended(link))
+        take_line(link, cmq_span_make(lost, sizeof lost - 1));
     log_operation(link, "heard", link->last, link->last_bytes);
     if (!link->left)
         link->setup.ended(link->setup.context);

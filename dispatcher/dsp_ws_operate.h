@@ -17,7 +17,7 @@ struct dsp_link;
 struct dsp_link_setup {
     const char *run_dir; /* where the agent's socket is */
     struct lws_vhost *vhost;
-    /* A line that the agent said, without its newline: not looked at. */
+    /* A line that the agent said, without its newline: not looked at. One of state "lost" is ours: the agent died. */
     void (*said)(void *context, struct cmq_span line);
     /* The link is gone. Not called after dsp_link_leave. */
     void (*ended)(void *context);

@@ -1,12 +1,14 @@
 """The dashboard in a real browser: what it shows is what the metrics say, a test message arrives, a dead stage turns red and
 green again; light and dark, keyboard, a phone's width. Screenshots are left in BUILD/screenshots."""
 
+import contextlib
 import http.client
 import json
 import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -330,39 +332,108 @@ class Operate(unittest.TestCase):
             self.assertEqual(self.ask(b'{"do":"restart","stage":"ingest"}\n')[0]["state"], "refused")
             self.assertEqual(self.ask(b'{"do":"watch"}\n')[-1]["state"], "done")
 
+    @contextlib.contextmanager
+    def agent(self, directory, *settings, tools=None):
+        """An agent of our own with its socket in the directory; it finds supervisorctl in `tools` first."""
+        words = [os.path.join(find_build(), "deploy", "ctl", "ciphermqctl"), "--config", self.home.config,
+                 "--set", f"common.run_dir={directory}"]
+        words += [word for setting in settings for word in ("--set", setting)]
+        environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"} if tools else None
+        agent = subprocess.Popen([*words, "agent", "--supervisor-conf", "/nonexistent"], stderr=subprocess.PIPE, text=True,
+                                 env=environment)
+        try:
+            self.assertIn("ev=ready", agent.stderr.readline())
+            yield agent
+        finally:
+            agent.terminate()
+            agent.communicate(timeout=20)
+
+    @contextlib.contextmanager
+    def endless_supervisor(self):
+        """A directory with a supervisorctl that never ends, and the file that has the ids of those that were started."""
+        with tempfile.TemporaryDirectory() as tools:
+            program, started = os.path.join(tools, "supervisorctl"), os.path.join(tools, "started")
+            with open(program, "w", encoding="ascii") as out:
+                out.write(f"#!/bin/sh\necho $$ >>{started}\nexec sleep 600\n")
+            os.chmod(program, 0o755)
+            try:
+                yield tools, started
+            finally:
+                for pid in self.running(started):
+                    os.kill(pid, signal.SIGKILL)
+
+    @staticmethod
+    def running(started):
+        with open(started, encoding="ascii") as pids:
+            return [pid for pid in map(int, pids) if os.path.exists(f"/proc/{pid}")]
+
     def test_5_agent_obeys_one_user_and_so_many_operations_a_minute(self):
-        words = [os.path.join(find_build(), "deploy", "ctl", "ciphermqctl"), "--config", self.home.config]
         foreign = "nobody" if os.getuid() != pwd.getpwnam("nobody").pw_uid else "root"
         for settings, request, said in ((f"agent.user={foreign}", b'{"do":"watch"}\n', "agent.user"),
                                         ("agent.request_ms=10", b"", "agent.request_ms"),
                                         ("agent.jobs_rate_max=1", b'{"do":"scale","stage":"ingest","count":1}\n', "rate_max")):
             with tempfile.TemporaryDirectory() as directory:
-                agent = subprocess.Popen([*words, "--set", f"common.run_dir={directory}", "--set", settings, "agent",
-                                          "--supervisor-conf", "/nonexistent"], stderr=subprocess.PIPE, text=True)
-                try:
-                    self.assertIn("ev=ready", agent.stderr.readline())
+                with self.agent(directory, settings) as agent:
                     answers = [self.ask(request, directory), self.ask(request, directory)]
                     self.assertEqual(answers[1][0]["state"], "refused")
                     self.assertIn(said, answers[1][0]["text"])
-                finally:
-                    agent.terminate()
-                    agent.communicate(timeout=20)
                 self.assertEqual(agent.returncode, 0)
                 self.assertNotIn("agent.sock", os.listdir(directory))
 
-    def test_6_page_names_the_fix_when_no_agent_runs(self):
+    def test_5_agent_has_so_many_connections(self):
+        with tempfile.TemporaryDirectory() as directory, self.agent(directory, "agent.connections_max=1"), \
+                socket.socket(socket.AF_UNIX) as first:
+            first.connect(os.path.join(directory, "agent.sock"))
+            [said] = self.ask(b'{"do":"watch"}\n', directory)
+            self.assertEqual("refused", said["state"])
+            self.assertIn("agent.connections_max", said["text"])
+            first.sendall(b'{"do":"watch"}\n')
+            self.assertIn(b'"idle"', first.recv(1024))
+
+    def test_5_agent_ends_an_operation_that_takes_too_long(self):
+        with tempfile.TemporaryDirectory() as directory, self.endless_supervisor() as (tools, started), \
+                self.agent(directory, "agent.job_ms=1000", tools=tools):
+            said = self.ask(b'{"do":"restart","stage":"ingest"}\n', directory)
+            self.assertEqual(["running", "failed"], [said[0]["state"], said[-1]["state"]])
+            self.assertIn("agent.job_ms", said[-1]["text"])
+            wait_until(lambda: not self.running(started), 10, "what it had started is gone")
+            self.assertEqual("failed", self.ask(b'{"do":"watch"}\n', directory)[-1]["state"])
+
+    def supervise(self, word):
         lib = f". {SOURCES}/deploy/lib.sh; cmq_home_env; cmq_stop_env; cmq_super"
+        subprocess.run(["bash", "-c", f"{lib} {word} agent"], check=True, capture_output=True, timeout=60,
+                       env={**os.environ, "CIPHERMQ_HOME": self.home.directory, "CIPHERMQ_BUILD": self.home.build})
+        if word == "start":
+            wait_until(self.answers, 20, "the agent answers")
+
+    def answers(self):
+        try:
+            return bool(self.ask(b'{"do":"watch"}\n'))
+        except OSError:
+            return False
+
+    def test_6_page_names_the_fix_when_no_agent_runs(self):
         page = self.page(self.admin)
         page.wait("!document.querySelector('.operate').hidden")
-
-        def supervise(word):
-            subprocess.run(["bash", "-c", f"{lib} {word} agent"], check=True, capture_output=True, timeout=60,
-                           env={**os.environ, "CIPHERMQ_HOME": self.home.directory, "CIPHERMQ_BUILD": self.home.build})
-        supervise("stop")
+        self.supervise("stop")
         self.click(page, "encryptor", "restart")
         self.assertIn("ciphermq-agent", self.told(page, "no agent runs"))
         page.wait("[...document.querySelectorAll('.operate')].every((one) => one.hidden)")
-        supervise("start")
+        self.supervise("start")
+
+    def test_6_page_is_told_that_the_agent_died_and_the_next_one_does_it(self):
+        page = self.page(self.admin)
+        before = self.pids("encryptor")
+        self.supervise("stop")
+        with self.endless_supervisor() as (tools, _), self.agent(os.path.join(self.home.directory, "run"), tools=tools) as agent:
+            self.click(page, "encryptor", "restart")
+            self.told(page, "restart encryptor, asked by ops-1: running")
+            agent.kill()
+            self.told(page, "the agent ended before the operation did")
+        self.supervise("start")
+        self.click(page, "encryptor", "restart")
+        self.told(page, "restart encryptor, asked by ops-1: done")
+        self.assertNotEqual(self.pids("encryptor"), before)
 
     def test_7_revoked_token_operates_no_more(self):
         page = self.page(self.admin)
