@@ -290,7 +290,7 @@ void dsp_clients_tell(struct dsp_ws *ws, struct dsp_roll *roll)
         const struct dsp_visitor *visitor = dsp_door_visitor(client->wsi);
         const struct dsp_group *group = client->member.group;
         struct cmq_table_client *row =
-            dsp_roll_add(roll, dsp_group_lag(ws->groups, group), &visitor->address);
+            dsp_roll_add(roll, dsp_group_lag(ws->groups, group), 1, &visitor->address);
         if (row == NULL)
             continue;
         row->kind = CMQ_CLIENT_ROOT;
@@ -299,7 +299,6 @@ void dsp_clients_tell(struct dsp_ws *ws, struct dsp_roll *roll)
         row->connected_ms = visitor->since_ms;
         row->messages = client->messages;
         row->bytes = client->bytes;
-        row->subscriptions = 1;
     }
 }
 

@@ -5,7 +5,7 @@
 void dsp_roll_begin(struct dsp_roll *ret_roll, uint64_t stored)
 {
     ret_roll->stored = stored;
-    ret_roll->total = ret_roll->subscriber_lag = 0;
+    ret_roll->total = ret_roll->subscriptions = ret_roll->subscriber_lag = 0;
     ret_roll->count = 0;
 }
 
@@ -27,12 +27,13 @@ static void find_least(struct dsp_roll *roll)
             roll->least = i;
 }
 
-struct cmq_table_client *dsp_roll_add(struct dsp_roll *roll, uint64_t lag_records,
+struct cmq_table_client *dsp_roll_add(struct dsp_roll *roll, uint64_t lag_records, uint32_t subscriptions,
                                       const struct cmq_address *address)
 {
     char text[CMQ_ADDRESS_TEXT_BYTES];
     size_t at = roll->count;
     roll->total++;
+    roll->subscriptions += subscriptions;
     if (roll->count == CMQ_TABLE_CLIENTS_MAX) {
         at = roll->least;
         if (lag_records <= roll->rows[at].lag_records)
@@ -41,7 +42,7 @@ struct cmq_table_client *dsp_roll_add(struct dsp_roll *roll, uint64_t lag_record
         roll->count++;
     }
     struct cmq_table_client *row = &roll->rows[at];
-    *row = (struct cmq_table_client){.lag_records = lag_records};
+    *row = (struct cmq_table_client){.lag_records = lag_records, .subscriptions = subscriptions};
     static_assert(sizeof row->address >= sizeof text, "an address fits");
     (void)snprintf(row->address, sizeof row->address, "%s", cmq_address_text(address, text));
     if (roll->count == CMQ_TABLE_CLIENTS_MAX)

@@ -14,7 +14,7 @@
 
 struct dsp_roll {
     uint64_t stored; /* the end of the log */
-    uint64_t total, subscriber_lag;
+    uint64_t total, subscriptions, subscriber_lag;
     size_t count, least; /* full: the row with the smallest lag */
     struct cmq_table_client rows[CMQ_TABLE_CLIENTS_MAX];
 };
@@ -22,8 +22,8 @@ struct dsp_roll {
 void dsp_roll_begin(struct dsp_roll *ret_roll, uint64_t stored);
 /* Records from seq to the end of the log. */
 uint64_t dsp_roll_lag(const struct dsp_roll *roll, uint64_t seq);
-/* One more client. Its row, zeroed but for lag and address, to be filled; NULL: others are farther behind. */
-struct cmq_table_client *dsp_roll_add(struct dsp_roll *roll, uint64_t lag_records,
+/* One more client. Its row, zeroed but for what is given here, to be filled; NULL: others are farther behind. */
+struct cmq_table_client *dsp_roll_add(struct dsp_roll *roll, uint64_t lag_records, uint32_t subscriptions,
                                       const struct cmq_address *address);
 /* A subscriber's lag, whether or not it has a row. */
 void dsp_roll_subscriber(struct dsp_roll *roll, uint64_t lag_records);

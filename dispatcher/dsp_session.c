@@ -531,12 +531,11 @@ struct cmq_table_client *dsp_session_tell(const struct dsp_session *session, str
         last = channel;
         largest = lag;
     }
-    struct cmq_table_client *row = dsp_roll_add(roll, largest, &session->address);
+    struct cmq_table_client *row = dsp_roll_add(roll, largest, session->channel_count, &session->address);
     if (row == NULL)
         return NULL;
     row->kind = CMQ_CLIENT_V1;
     row->messages = session->messages;
-    row->subscriptions = session->channel_count;
     if (last != NULL && last->consumes) {
         row->subject = dsp_group_topic(last->member.group);
         row->group = dsp_group_name(last->member.group);

@@ -23,7 +23,7 @@ void dsp_topics_tell(struct dsp_topics *topics, struct dsp_roll *roll)
         const struct dsp_sub *sub = &conn->feed.sub;
         const uint64_t lag = dsp_roll_lag(roll, sub->cursor.next.seq);
         dsp_roll_subscriber(roll, lag);
-        struct cmq_table_client *row = dsp_roll_add(roll, lag, &visitor->address);
+        struct cmq_table_client *row = dsp_roll_add(roll, lag, 1, &visitor->address);
         if (row == NULL)
             continue;
         row->kind = kind_of(conn->feed.kind);
@@ -31,6 +31,5 @@ void dsp_topics_tell(struct dsp_topics *topics, struct dsp_roll *roll)
         row->connected_ms = visitor->since_ms;
         row->messages = conn->messages;
         row->bytes = conn->sent_bytes;
-        row->subscriptions = 1;
     }
 }

@@ -578,7 +578,7 @@ void dsp_board_tell(struct dsp_board *board, struct dsp_roll *roll)
 {
     for (const struct watcher *watcher = board->watchers; watcher != NULL; watcher = watcher->next) {
         const struct dsp_visitor *visitor = dsp_door_visitor(watcher->wsi);
-        struct cmq_table_client *row = dsp_roll_add(roll, 0, &visitor->address);
+        struct cmq_table_client *row = dsp_roll_add(roll, 0, 0, &visitor->address);
         if (row == NULL)
             continue;
         row->kind = CMQ_CLIENT_BOARD;

@@ -155,6 +155,7 @@ static void tell(lws_sorted_usec_list_t *sul)
     dsp_v1_tell(ws->v1, &roll);
     dsp_topics_tell(ws->topics, &roll);
     dsp_board_tell(ws->board, &roll);
+    cmq_ring_gauge(ws->ring, CMQ_COUNT_SUBSCRIPTIONS, roll.subscriptions);
     cmq_tables_clients(ws->tables, roll.rows, roll.count, roll.total, roll.subscriber_lag);
     lws_sul_schedule(ws->context, 0, &ws->teller, tell,
                      (lws_usec_t)(ws->client_count > 0 ? TELL_MS : TELL_IDLE_MS) * LWS_US_PER_MS);

@@ -254,6 +254,7 @@ class Names(OfBroker):
                 self.assertLess(abs(found[key]["connected_ms"] / 1000 - time.time()), 60)
             self.assertEqual(found["v1", "seen.*", "lookers"]["lag_records"], self.group("lookers")["lag_records"])
             self.assertGreater(found["v1", "seen.>", None]["bytes"], 0)
+            wait_until(lambda: self.of_metrics("ciphermq_subscriptions", stage="dispatcher") == 7, 20, "the sum in the metrics")
             for other in others:
                 other.close()
         wait_until(lambda: self.broker.status()["clients"]["total"] == 0, 20, "no client")

@@ -15,7 +15,7 @@ static void add_all(struct dsp_roll *roll, uint64_t count, uint64_t step)
     dsp_roll_begin(roll, 1000);
     for (uint64_t i = 0; i < count; i++) {
         const uint64_t lag = i * step % count;
-        struct cmq_table_client *row = dsp_roll_add(roll, lag, &address);
+        struct cmq_table_client *row = dsp_roll_add(roll, lag, 2, &address);
         if (row == NULL)
             continue;
         assert_int_equal(row->lag_records, lag);
@@ -34,6 +34,7 @@ static void the_clients_that_are_farthest_behind_are_kept(void **state)
         bool seen[CMQ_TABLE_CLIENTS_MAX] = {false};
         add_all(&roll, 997, steps[i]);
         assert_int_equal(roll.total, 997);
+        assert_int_equal(roll.subscriptions, 2 * 997);
         assert_int_equal(roll.count, CMQ_TABLE_CLIENTS_MAX);
         for (size_t k = 0; k < roll.count; k++) {
             assert_in_range(roll.rows[k].lag_records, 997 - CMQ_TABLE_CLIENTS_MAX, 996);
