@@ -24,7 +24,7 @@ from tokens import TokenFile  # noqa: E402
 from wsclient import WsClient  # noqa: E402
 from v1client import V1Client  # noqa: E402
 
-TAB, ENTER = 9, 13
+TAB, ENTER, ESCAPE = 9, 13, 27
 
 
 def shots(name):
@@ -305,6 +305,28 @@ class Operate(unittest.TestCase):
         for name in ("agent.log", "dispatcher-0.log"):
             self.assertRegex(self.log(name), r"ev=operation .*by=\S*ops-1\S* do=scale stage=encryptor count=2 state=")
             self.assertNotIn(self.admin, self.log(name))
+
+    def test_2_keyboard_is_enough_to_restart_and_to_change_ones_mind(self):
+        page = self.page(self.admin)
+        button = "document.querySelector('.operate[data-stage=ingest] [data-do=restart]')"
+        page.wait(f"{button}.closest('.operate').hidden === false && !{button}.disabled")
+        page.evaluate("document.activeElement.blur()")
+        for _ in range(30):
+            page.key("Tab", TAB)
+            if page.evaluate(f"document.activeElement === {button}"):
+                break
+        self.assertTrue(page.evaluate(f"document.activeElement === {button}"))
+        before = self.pids("ingest")
+        page.key("Enter", ENTER, "\r")
+        page.wait("document.activeElement.id === 'sure-yes'")
+        page.key("Escape", ESCAPE)
+        page.wait(f"document.querySelector('#sure').hidden && document.activeElement === {button}")
+        self.assertEqual(self.pids("ingest"), before)
+        page.key("Enter", ENTER, "\r")
+        page.wait("document.activeElement.id === 'sure-yes'")
+        page.key("Enter", ENTER, "\r")
+        self.told(page, "restart ingest, asked by ops-1: done")
+        self.assertNotEqual(self.pids("ingest"), before)
 
     def test_3_page_hears_the_end_of_a_restart_of_its_own_dispatcher(self):
         page = self.page(self.admin)
